@@ -1,0 +1,30 @@
+"""Token Sidecar: a proxy beside a workload that puts fresh OAuth 2.0 tokens on its outbound requests.
+
+This docstring is the map of the house. Imports point one way: a file imports only from what stands above it here
+(``tests/test_architecture.py`` holds the order). ``o`` marks sans-IO files: they never import asyncio, socket, ssl,
+time, random or os, so they can be read and tested as plain functions.
+
+======================  ===================================================================================
+errors            o     one tree; each leaf says its reason word, whose fault, retryable, HTTP status
+secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
+runtime                 the clock, named tasks, randomness for jitter
+telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
+config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
+                        ``reload`` noticing that the file changed
+http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue
+oauth/                  ``token`` o, ``client_auth`` o, ``grants`` o, and ``endpoint``, the only one that does I/O
+broker/                 ``policy`` o decides, ``credential`` is one refresh loop, ``broker`` holds them all
+proxy/                  ``routing`` o, ``exchange`` o, then sockets: upstream pool, tunnels, connections, listeners
+admin/                  the telemetry server
+simulation/             a mock identity provider for the demo and the tests
+app                     the composition root: configuration in, running generation out; swaps it on reload
+cli/                    one file per command
+======================  ===================================================================================
+
+A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->
+exchange (the upstream head) -> upstream pool -> bytes relayed both ways with back-pressure. A token flows credential
+loop -> grants -> client_auth -> endpoint -> token (parse, validate) -> policy (the next moment). A configuration flows
+load -> model -> app, which builds a whole new generation and swaps it in; a failure keeps the old one and says so.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,287 @@
+"""The typed configuration: every key of the contract with its type, default and limits; nothing is read here.
+
+``load`` turns YAML into these structs and reports every error with its position; field names are the keys of the file.
+Durations are seconds (float), sizes are bytes (int). A key whose feature does not exist yet stands in ``NOT_YET``: it
+is modelled, documented and refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from sidecar.secrets import SecretReference
+
+Duration = Annotated[float, msgspec.Meta(extra={"scalar": "duration"})]
+"""Seconds; written ``500ms``, ``30s``, ``5m``, ``1h``, ``7d``."""
+Size = Annotated[int, msgspec.Meta(extra={"scalar": "size"})]
+"""Bytes; written ``512B``, ``64KiB``, ``1MiB``, ``1GiB``."""
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/*\[\]-]{0,127}$")]
+"""What may become a metric label and a log field."""
+FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, extra={"scalar": "path"})]
+URL = Annotated[str, msgspec.Meta(max_length=2048, extra={"scalar": "url"})]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every mapping in the file: frozen, keyword-only, no unknown keys."""
+
+
+class Bind(Model, frozen=True, kw_only=True):
+    """An address to listen on: ``host`` and ``port``, or a Unix socket's ``path`` with its ``mode`` and ``group``.
+
+    Written ``127.0.0.1:6180``, ``[::]:6181``, ``unix:/run/sidecar/proxy.sock``, or, to set the socket's permissions,
+    ``{unix: /run/sidecar/proxy.sock, mode: "0660", group: app}``.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = 0o600
+    group: str = ""
+
+    @property
+    def is_unix(self) -> bool:
+        return bool(self.path)
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ListenerAuth(Model, frozen=True, kw_only=True):
+    """Who may use a listener; at most one of the three forms."""
+
+    proxy_password: SecretReference | None = None
+    header: str | None = None
+    value: SecretReference | None = None
+    peer_uids: tuple[int, ...] = ()
+
+
+class Listener(Model, frozen=True, kw_only=True):
+    """One socket the app talks to."""
+
+    name: Name
+    mode: Literal["forward", "reverse"] = "forward"
+    bind: Bind
+    auth: ListenerAuth | Literal["none"] = "none"
+    beyond_loopback: bool = False
+    upstream: URL | None = None
+    hosts: tuple[str, ...] = ()
+
+
+class Telemetry(Model, frozen=True, kw_only=True):
+    """Where ``/metrics``, ``/livez``, ``/readyz`` and ``/startupz`` are answered."""
+
+    bind: Bind = Bind(host="127.0.0.1", port=6181)
+
+
+class Admin(Model, frozen=True, kw_only=True):
+    """The status page and its API."""
+
+    bind: Bind = Bind(host="127.0.0.1", port=6182)
+    token: SecretReference | None = None
+
+
+class Refresh(Model, frozen=True, kw_only=True):
+    """When a token is renewed, as a fraction of its lifetime: between ``at - jitter`` and ``at + jitter``."""
+
+    at: Fraction = 0.75
+    jitter: Fraction = 0.1
+
+
+Grant = Literal[
+    "client_credentials",
+    "refresh_token",
+    "authorization_code",
+    "device_code",
+    "jwt_bearer",
+    "token_exchange",
+    "exec",
+    "static",
+]
+ClientAuth = Literal[
+    "client_secret_basic",
+    "client_secret_post",
+    "client_secret_jwt",
+    "private_key_jwt",
+    "tls_client_auth",
+    "self_signed_tls_client_auth",
+    "federated",
+    "none",
+]
+Parameter = str | tuple[str, ...]
+
+
+class Credential(Model, frozen=True, kw_only=True):
+    """One token and how it is come by."""
+
+    provider: str | None = None
+    grant: Grant | None = None
+    token_url: URL | None = None
+    issuer: URL | None = None
+    client_id: str | None = None
+    client_secret: SecretReference | None = None
+    client_auth: ClientAuth = "client_secret_basic"
+    basic_encoding: Literal["rfc6749", "raw"] = "rfc6749"
+    scopes: tuple[str, ...] = ()
+    required_scopes: tuple[str, ...] = ()
+    on_scope_missing: Literal["closed", "degraded"] = "closed"
+    audience: str | None = None
+    token_params: dict[str, Parameter] = {}
+    ca_file: FilePath | None = None
+    refresh: Refresh = Refresh()
+    default_ttl: Duration = 300.0
+    stale_for: Duration = 0.0
+    required_for_ready: bool = False
+    token_file: FilePath | None = None
+    private_key: SecretReference | None = None
+    key_id: str | None = None
+    assertion_audience: str | None = None
+    certificate: FilePath | None = None
+    certificate_key: SecretReference | None = None
+    assertion_file: FilePath | None = None
+    subject_token: SecretReference | None = None
+    authorization_url: URL | None = None
+    device_authorization_url: URL | None = None
+    redirect_uri: URL | None = None
+    refresh_token: SecretReference | None = None
+    dpop: bool = False
+    command: tuple[str, ...] = ()
+
+
+class Route(Model, frozen=True, kw_only=True):
+    """Which requests get which credential, and how they leave."""
+
+    name: Name | None = None
+    host: str
+    port: Port | None = None
+    paths: tuple[str, ...] = ("/",)
+    methods: tuple[str, ...] = ()
+    credential: str
+    if_present: Literal["replace", "keep", "reject"] = "replace"
+    upstream_tls: Literal["required", "plain"] = "required"
+    ca_file: FilePath | None = None
+    intercept: bool = False
+    on_failure: Literal["closed", "open"] = "closed"
+    probe: str | None = None
+
+    @property
+    def upstream_port(self) -> int:
+        """The port as configured, else 443, with ``upstream_tls: plain`` 80."""
+        if self.port is not None:
+            return self.port
+        return 443 if self.upstream_tls == "required" else 80
+
+    @property
+    def label(self) -> str:
+        """The metric label: the name, else ``host:port`` plus the first path."""
+        if self.name is not None:
+            return self.name
+        path = self.paths[0]
+        return f"{self.host}:{self.upstream_port}{'' if path == '/' else path}"
+
+
+class Store(Model, frozen=True, kw_only=True):
+    """Where refresh tokens survive a restart, encrypted."""
+
+    path: FilePath
+    key: SecretReference
+
+
+class Simulation(Model, frozen=True, kw_only=True):
+    """Faults on command; off in production."""
+
+    enabled: bool = False
+
+
+class Limits(Model, frozen=True, kw_only=True):
+    """Every limit and deadline of the process."""
+
+    head: Size = 64 * 1024
+    fields: Count = 128
+    target: Size = 8 * 1024
+    head_timeout: Duration = 10.0
+    body_idle: Duration = 60.0
+    connect: Duration = 5.0
+    first_byte: Duration = 60.0
+    client_idle: Duration = 60.0
+    upstream_idle: Duration = 15.0
+    tunnel_idle: Duration = 3600.0
+    token_wait: Duration = 5.0
+    token_request: Duration = 10.0
+    replay_body: Size = 64 * 1024
+    connections: Count = 1024
+    dns_ttl: Duration = 5.0
+    drain: Duration = 25.0
+
+
+class Log(Model, frozen=True, kw_only=True):
+    """What is written to standard error (events) and standard output (the access log)."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = False
+
+
+class Configuration(Model, frozen=True, kw_only=True):
+    """The whole file."""
+
+    listeners: tuple[Listener, ...]
+    telemetry: Telemetry = Telemetry()
+    admin: Admin | None = None
+    credentials: dict[Name, Credential] = {}
+    routes: tuple[Route, ...] = ()
+    unmatched: Literal["deny", "forward"] = "deny"
+    store: Store | None = None
+    environment: str | None = None
+    simulation: Simulation = Simulation()
+    limits: Limits = Limits()
+    log: Log = Log()
+    allow_inline_secrets: bool = False
+
+
+NOT_YET: Final[dict[str, tuple[str, ...]]] = {
+    # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
+    "listeners.*.auth": (),
+    "admin": (),
+    "credentials.*.provider": (),
+    "credentials.*.grant": (
+        "refresh_token",
+        "authorization_code",
+        "device_code",
+        "jwt_bearer",
+        "token_exchange",
+        "exec",
+    ),
+    "credentials.*.client_auth": (
+        "client_secret_jwt",
+        "private_key_jwt",
+        "tls_client_auth",
+        "self_signed_tls_client_auth",
+        "federated",
+        "none",
+    ),
+    "credentials.*.private_key": (),
+    "credentials.*.key_id": (),
+    "credentials.*.assertion_audience": (),
+    "credentials.*.certificate": (),
+    "credentials.*.certificate_key": (),
+    "credentials.*.assertion_file": (),
+    "credentials.*.subject_token": (),
+    "credentials.*.authorization_url": (),
+    "credentials.*.device_authorization_url": (),
+    "credentials.*.redirect_uri": (),
+    "credentials.*.refresh_token": (),
+    "credentials.*.dpop": (),
+    "credentials.*.command": (),
+    "routes.*.intercept": (),
+    "routes.*.probe": (),
+    "store": (),
+    "environment": (),
+    "simulation.enabled": (),
+}
+"""Keys whose feature does not exist yet. A value equal to the default (``dpop: false``) asks for nothing: accepted."""

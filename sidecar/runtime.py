@@ -1,0 +1,87 @@
+"""What the process runs on: a clock that goes on through suspend, tasks that have a name and an end, and jitter.
+
+Time and randomness are arguments everywhere else; this is the only file that asks the system for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+Uniform = Callable[[float, float], float]
+"""Draws a number between the two; ``random.uniform`` in production, a constant in tests."""
+
+SLICE_SECONDS: Final = 5.0
+"""Longest uninterrupted sleep. The loop's timer stands still while the machine is suspended (CLOCK_MONOTONIC);
+waking this often bounds how late a refresh can be after resume."""
+
+
+class Clock(Protocol):
+    """Seconds from three clocks. ``now`` is what lifetimes are counted on."""
+
+    def now(self) -> float:
+        """Seconds since boot, suspend included (CLOCK_BOOTTIME); never set back."""
+
+    def wall(self) -> float:
+        """Unix time in seconds, for people, metrics and absolute stamps in IdP answers."""
+
+    async def sleep_until(self, at: float) -> None:
+        """Return when ``now()`` has reached ``at``."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep_until(self, at: float) -> None:
+        while (left := at - self.now()) > 0:
+            await asyncio.sleep(min(left, SLICE_SECONDS))
+
+
+uniform: Uniform = random.SystemRandom().uniform
+"""Production randomness: from the system, so that replicas cloned from one snapshot still differ."""
+
+
+class Tasks:
+    """The owner of background tasks: keeps them alive, reports their crash, ends them all.
+
+    Args:
+        on_crash: told the task's name and its exception when one ends by itself with an error.
+    """
+
+    def __init__(self, on_crash: Callable[[str, BaseException], None]) -> None:
+        self._on_crash = on_crash
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, name: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``coro`` as a task called ``name`` until it ends or ``close`` is called."""
+        task = asyncio.get_running_loop().create_task(coro, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(task.get_name(), error)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait until it has ended."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def __repr__(self) -> str:
+        return f"<Tasks {sorted(task.get_name() for task in self._running)}>"
