@@ -1,0 +1,280 @@
+"""Refuse or normalise: one pass over a head that llhttp accepted, for everything llhttp leaves open.
+
+llhttp (through httptools) rejects malformed lines, conflicting lengths and control characters. What it lets pass and a
+proxy must not is refused here: missing or doubled Host, versions other than 1.0 and 1.1, transfer codings other than
+``chunked``, Transfer-Encoding in 1.0, Upgrade or CONNECT with a body, odd targets, unknown expectations, statuses out
+of range. Ambiguous framing is refused, never repaired (RFC 9112 section 11.2).
+
+Hop-by-hop fields, and every field that a Connection line nominates, are dropped before anything is added, so that no
+nomination can remove what the proxy sets (RFC 9110 section 7.6.1).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.errors import (
+    BadRequest,
+    CodingUnknown,
+    ExpectationFailed,
+    HeadTooLarge,
+    SidecarError,
+    TargetTooLong,
+    UpstreamProtocol,
+    VersionUnsupported,
+)
+from sidecar.http.message import RequestHead, ResponseHead
+
+VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+
+_REQUEST_SPECIAL: Final = frozenset(
+    (
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+    )
+)
+_RESPONSE_SPECIAL: Final = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_PERSISTENCE: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b""))
+"""Connection options that need no removal of a nominated field: their fields are dropped anyway."""
+
+_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"<>\\^`{|}#')
+"""What a request target may hold: visible ASCII without what RFC 3986 appendix A leaves out. ``#`` would be a fragment,
+which never goes over the wire. ``{|}^"`` and backslash are refused because two readers disagree on them."""
+
+_MAX_CONTENT_LENGTH_DIGITS: Final = 18
+
+
+def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead:
+    """Read a whole request head, its empty line included, that llhttp has accepted.
+
+    Raises:
+        ClientError: the leaf says which of 400, 414, 417, 431, 501 and 505 it is.
+    """
+    lines = raw[:-4].split(b"\r\n")
+    head = _request_line(lines[0], max_target)
+    if len(lines) > max_fields:
+        raise HeadTooLarge(f"more than {max_fields} field lines")
+    kept = head.lines
+    nominated: set[bytes] = set()
+    codings: list[bytes] = []
+    for index in range(1, len(lines)):
+        line = lines[index]
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name not in _REQUEST_SPECIAL:
+            kept.append(line)
+        elif name == b"host":
+            if head.host is not None:
+                raise BadRequest("more than one Host field")
+            head.host = value.strip(b" \t")
+        elif name == b"connection":
+            nominated.update(token.strip(b" \t") for token in value.lower().split(b","))
+        else:
+            _request_field(head, name, value.strip(b" \t"), line, codings)
+    _frame_request(head, codings)
+    if nominated:
+        _apply_connection(head, nominated)
+    else:
+        head.upgrade = None
+    if head.host is None and head.minor == 1:
+        raise BadRequest("no Host field")  # RFC 9112 section 3.2
+    if (head.upgrade or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
+        # A body here would be read as the first bytes of the other protocol by some, as a body by others.
+        raise BadRequest("an upgrade or a tunnel request with a body")
+    return head
+
+
+def _request_line(line: bytes, max_target: int) -> RequestHead:
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise BadRequest("the request line is not: method, target, version")
+    method, target, version = parts
+    minor = VERSIONS.get(version)
+    if minor is None:
+        if version.startswith(b"HTTP/") and len(version) == 8:
+            raise VersionUnsupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise BadRequest("the request line does not end in an HTTP version")
+    if len(target) > max_target:
+        raise TargetTooLong(f"the request target is longer than {max_target} bytes")
+    if not target or target.translate(None, _TARGET_BYTES):
+        raise BadRequest("the request target holds characters that no URI has")
+    return RequestHead(method, target, minor)
+
+
+def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, codings: list[bytes]) -> None:
+    if name == b"authorization":
+        head.authorization.append(line)
+    elif name == b"content-length":
+        head.content_length = _content_length(value, head.content_length, BadRequest)
+    elif name == b"transfer-encoding":
+        codings.append(value)
+    elif name == b"expect":
+        _expect(head, value)
+    elif name == b"upgrade":
+        head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
+    elif name == b"via":
+        head.via.append(value)
+        head.lines.append(line)
+    elif name == b"proxy-authorization":
+        if head.proxy_authorization is not None:
+            raise BadRequest("more than one Proxy-Authorization field")
+        head.proxy_authorization = value
+
+
+def _expect(head: RequestHead, value: bytes) -> None:
+    if head.expect_continue or value.lower() != b"100-continue":
+        raise ExpectationFailed("only one Expect: 100-continue is known")
+    head.expect_continue = True
+
+
+def _frame_request(head: RequestHead, codings: list[bytes]) -> None:
+    """Settle the body's length (RFC 9112 section 6); stricter than the RFC wherever two readers could differ."""
+    if codings:
+        if head.minor == 0:
+            raise BadRequest("Transfer-Encoding in an HTTP/1.0 request")
+        if head.content_length is not None:
+            raise BadRequest("both Transfer-Encoding and Content-Length")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            if not codings[-1].lower().endswith(b"chunked"):
+                raise BadRequest("Transfer-Encoding does not end in chunked")
+            raise CodingUnknown("the only transfer coding known is chunked")
+        head.chunked = True
+    if head.minor == 0:
+        # An HTTP/1.0 client does not know 100 (Continue): RFC 9110 section 10.1.1.
+        head.expect_continue = False
+
+
+def _apply_connection(head: RequestHead, nominated: set[bytes]) -> None:
+    if b"close" in nominated:
+        head.close = True
+    if b"upgrade" not in nominated or head.minor == 0:
+        head.upgrade = None
+    named = nominated - _PERSISTENCE
+    if named:
+        head.lines = _without(head.lines, named)
+        if b"authorization" in named:
+            head.authorization = []
+        if b"expect" in named:
+            head.expect_continue = False
+
+
+def _without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def _content_length(value: bytes, earlier: int | None, error: type[SidecarError]) -> int:
+    if earlier is not None:
+        raise error("more than one Content-Length")
+    if not value.isdigit() or len(value) > _MAX_CONTENT_LENGTH_DIGITS:
+        raise error("Content-Length is not a number")
+    return int(value)
+
+
+def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
+    """Read a whole response head, its empty line included, that llhttp has accepted.
+
+    Raises:
+        UpstreamProtocol: the head is not one a proxy may pass on.
+    """
+    lines = raw[:-4].split(b"\r\n")
+    head = _status_line(lines[0])
+    if len(lines) > max_fields:
+        raise UpstreamProtocol(f"more than {max_fields} field lines")
+    kept = head.lines
+    nominated: set[bytes] = set()
+    codings: list[bytes] = []
+    for index in range(1, len(lines)):
+        line = lines[index]
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name not in _RESPONSE_SPECIAL:
+            kept.append(line)
+        elif name == b"connection":
+            nominated.update(token.strip(b" \t") for token in value.lower().split(b","))
+        else:
+            _response_field(head, name, value.strip(b" \t"), line, codings)
+    _frame_response(head, codings)
+    if nominated:
+        _apply_response_connection(head, nominated)
+    return head
+
+
+def _response_field(head: ResponseHead, name: bytes, value: bytes, line: bytes, codings: list[bytes]) -> None:
+    if name == b"content-length":
+        head.content_length = _content_length(value, head.content_length, UpstreamProtocol)
+    elif name == b"date":
+        head.has_date = True
+        head.lines.append(line)
+    elif name == b"transfer-encoding":
+        codings.append(value)
+    elif name == b"upgrade":
+        head.upgrade = value
+    elif name == b"keep-alive":
+        head.keep_alive_seconds = _keep_alive(value)
+
+
+def _apply_response_connection(head: ResponseHead, nominated: set[bytes]) -> None:
+    if b"close" in nominated:
+        head.close = True
+    elif b"keep-alive" in nominated:
+        head.close = False  # an HTTP/1.0 upstream that keeps the connection (RFC 9112 section 9.3)
+    if named := nominated - _PERSISTENCE:
+        head.lines = _without(head.lines, named)
+        head.has_date = head.has_date and b"date" not in named
+
+
+def _status_line(line: bytes) -> ResponseHead:
+    version, _, start = line.partition(b" ")
+    minor = VERSIONS.get(version)
+    code = start[:3]
+    if minor is None or not code.isdigit() or start[3:4] not in (b" ", b""):
+        raise UpstreamProtocol("the status line is not valid HTTP/1.x")
+    status = int(code)
+    if not 100 <= status <= 599:
+        raise UpstreamProtocol("the status code is out of range")
+    return ResponseHead(status, start, minor)
+
+
+def _frame_response(head: ResponseHead, codings: list[bytes]) -> None:
+    if not codings:
+        return
+    if head.minor == 0:
+        raise UpstreamProtocol("Transfer-Encoding in an HTTP/1.0 response")
+    if head.content_length is not None:
+        raise UpstreamProtocol("both Transfer-Encoding and Content-Length")
+    if len(codings) > 1 or codings[0].lower() != b"chunked":
+        raise UpstreamProtocol("the only transfer coding known is chunked")
+    head.chunked = True
+
+
+def _keep_alive(value: bytes) -> int | None:
+    for parameter in value.lower().split(b","):
+        name, _, seconds = parameter.strip(b" \t").partition(b"=")
+        if name == b"timeout" and seconds.isdigit() and len(seconds) < 9:
+            return int(seconds)
+    return None
