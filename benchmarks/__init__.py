@@ -1,0 +1,18 @@
+"""What the sidecar costs beside other proxies: same machine, same run, same origin, same load.
+
+``python -m benchmarks`` runs everything; ``benchmarks/setup`` installs the peers first. Nothing here is a test: a
+machine's numbers are read by people, and written down with the machine they were taken on.
+
+============  =======================================================================================================
+scenarios     what is asked for: body size and upstream transport
+processes     start a program, pin it to a core, wait for its ports, end it
+workshop      one run's folder: ports, test certificate, client secret, the token that must arrive
+idp           the token endpoint, a thread of the benchmark
+origin        nginx that answers 401 to whatever comes without that token
+peers         how each proxy is configured and started, each to its best at the same job
+load          one wrk run; any error fails it
+measure       CPU and memory of a process from /proc
+rounds        interleaved rounds, memory and start-up, as plain results
+report        results to Markdown, against the targets
+============  =======================================================================================================
+"""
