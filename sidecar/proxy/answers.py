@@ -1,0 +1,109 @@
+"""The one place that turns an error into a response: problem+json (RFC 9457) with Proxy-Status (RFC 9209).
+
+Answers the sidecar makes itself carry both, so that nobody mistakes them for the upstream's. They quote nothing of the
+request: a body that echoes is a body that leaks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sidecar.errors import SidecarError
+
+PHRASES: Final = {
+    400: b"Bad Request",
+    403: b"Forbidden",
+    407: b"Proxy Authentication Required",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
+}
+
+_PROXY_STATUS: Final = {
+    # Our reason -> the registered error type (RFC 9209 section 2.3) that says it best.
+    "address_denied": "destination_ip_prohibited",
+    "body_timeout": "http_request_error",
+    "connect": "connection_refused",
+    "dns": "dns_error",
+    "internal": "proxy_internal_error",
+    "loop_detected": "proxy_loop_detected",
+    "overloaded": "connection_limit_reached",
+    "protocol": "http_protocol_error",
+    "reset": "connection_terminated",
+    "timeout": "http_response_timeout",
+    "tls": "tls_protocol_error",
+    "token_unavailable": "proxy_configuration_error",
+}
+TYPE_BASE: Final = "urn:token-sidecar:reason:"
+SHORTEST_RETRY_AFTER_SECONDS: Final = 1
+
+
+def answer(
+    error: SidecarError,
+    *,
+    method: bytes,
+    date: bytes,
+    close: bool,
+    credential: str | None = None,
+    generation: int | None = None,
+) -> bytes:
+    """The whole response for an error; without the body's bytes where the request was HEAD.
+
+    Args:
+        error: any leaf with a status.
+        method: the request's method, ``b""`` when it could not be read.
+        date: the Date field's value.
+        close: whether the connection ends with this answer.
+        credential: the route's credential, by its name in the configuration.
+        generation: of the token that the credential held, never the token.
+    """
+    body = _body(error, credential, generation)
+    lines = [
+        b"HTTP/1.1 %d %s" % (error.status, PHRASES[error.status]),
+        b"Date: " + date,
+        b"Content-Type: application/problem+json",
+        b"Content-Length: %d" % len(body),
+        b"Cache-Control: no-store",
+        _proxy_status(error),
+    ]
+    if error.retry_after_seconds is not None or error.status == 503:
+        seconds = max(SHORTEST_RETRY_AFTER_SECONDS, math.ceil(error.retry_after_seconds or 0))
+        lines.append(b"Retry-After: %d" % seconds)
+    if close:
+        lines.append(b"Connection: close")
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    return head if method == b"HEAD" else head + body
+
+
+def _body(error: SidecarError, credential: str | None, generation: int | None) -> bytes:
+    problem: dict[str, str | int | bool] = {
+        "type": TYPE_BASE + error.reason,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "reason": error.reason,
+        "retryable": error.retryable,
+    }
+    if credential is not None:
+        problem["credential"] = credential
+    if generation is not None:
+        problem["generation"] = generation
+    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
+
+
+def _proxy_status(error: SidecarError) -> bytes:
+    default = "http_request_denied" if error.status in (403, 407) else "http_request_error"
+    kind = _PROXY_STATUS.get(error.reason, default)
+    return f'Proxy-Status: token-sidecar; error={kind}; details="{error.reason}"'.encode("ascii")

@@ -1,0 +1,320 @@
+"""Which route a request belongs to: one canonical authority, the normalised path, the method. Pure decisions.
+
+One canonical value drives everything that follows: the route, the DNS name, SNI, the certificate check and the token.
+Whatever two readers could take for different hosts is refused: userinfo, percent-encoding, numeric spellings of IPv4
+that are not four decimal numbers, empty labels. Hosts are compared whole, never as substrings or patterns.
+
+Paths are matched in every form an upstream might resolve them to, and forwarded byte for byte. A path whose forms do
+not all stay below the route's prefix matches nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from sidecar.errors import BadRequest, RouteMismatch, TargetUnmatched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.broker.credential import Credential
+    from sidecar.telemetry.metrics import RouteMeters
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+UNMATCHED: Final = "_unmatched"
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-._"
+_MAX_HOST: Final = 253
+_MAX_LABEL: Final = 63
+_CACHED_AUTHORITIES: Final = 512
+
+
+class Authority(NamedTuple):
+    """Host and port in canonical form: lower case, no trailing dot, addresses as ``ipaddress`` writes them."""
+
+    host: str
+    port: int | None
+
+    def netloc(self, default_port: int) -> str:
+        """As it stands in a Host field: brackets around IPv6, no port where it is the default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (None, default_port) else f"{host}:{self.port}"
+
+
+def parse_authority(raw: bytes) -> Authority:
+    """Read ``host``, ``host:port``, ``[v6]`` or ``[v6]:port`` (RFC 3986 section 3.2) in one way only.
+
+    Raises:
+        BadRequest: anything that another reader might take for another host.
+    """
+    text = raw.lower()
+    if text.startswith(b"["):
+        literal, bracket, tail = text[1:].partition(b"]")
+        if not bracket:
+            raise BadRequest("the host is not valid")
+        host = _ipv6(literal)
+    else:
+        name, colon, port = text.partition(b":")
+        host, tail = _name_or_ipv4(name), colon + port
+    if not tail:
+        return Authority(host, None)
+    digits = tail[1:]
+    if tail[:1] != b":" or not digits.isdigit() or len(digits) > 5 or not 0 < int(digits) < 65536:
+        raise BadRequest("the port is not a number from 1 to 65535")
+    return Authority(host, int(digits))
+
+
+def _ipv6(literal: bytes) -> str:
+    try:
+        address = ipaddress.IPv6Address(literal.decode("ascii"))
+    except (ValueError, UnicodeDecodeError) as exc:
+        raise BadRequest("the host is not a valid IPv6 address") from exc
+    if address.scope_id is not None:
+        raise BadRequest("an IPv6 zone has no meaning for an upstream")
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def _name_or_ipv4(name: bytes) -> str:
+    name = name.removesuffix(b".")
+    if not name or len(name) > _MAX_HOST or name.translate(None, _HOST_BYTES):
+        raise BadRequest("the host is not valid")
+    labels = name.split(b".")
+    if not all(0 < len(label) <= _MAX_LABEL for label in labels):
+        raise BadRequest("the host has an empty or over-long label")
+    last = labels[-1]
+    if last.isdigit() or last.startswith(b"0x"):
+        # Ends in a number, so some readers take it for IPv4 in hex, octal or short form: only one spelling is taken.
+        try:
+            return str(ipaddress.IPv4Address(name.decode()))
+        except ValueError as exc:
+            raise BadRequest("the host is a number, but not an IPv4 address in four decimal parts") from exc
+    return name.decode()
+
+
+class Target(NamedTuple):
+    """A request target in absolute form, taken apart."""
+
+    scheme: str
+    authority: bytes
+    path: bytes
+    """Origin-form: path and query as sent; ``/`` for none (RFC 9112 section 3.2.1)."""
+
+
+def split_absolute(target: bytes, method: bytes) -> Target:
+    """Take an absolute-form target apart (RFC 9112 section 3.2.2).
+
+    Raises:
+        BadRequest: not http or https, or no host.
+    """
+    scheme, separator, rest = target.partition(b"://")
+    name = scheme.lower().decode("ascii", "replace")
+    if not separator or name not in DEFAULT_PORTS:
+        raise BadRequest("a forward proxy takes absolute targets: http://host/path")
+    cut = len(rest)
+    for mark in (b"/", b"?"):
+        if 0 <= (at := rest.find(mark)) < cut:
+            cut = at
+    authority, path = rest[:cut], rest[cut:]
+    if not path:
+        path = b"*" if method == b"OPTIONS" else b"/"
+    elif path.startswith(b"?"):
+        path = b"/" + path
+    return Target(name, authority, path)
+
+
+_SUSPICIOUS: Final = (b"%", b"//", b"/.", b"\\", b";")
+_MOST_DECODINGS: Final = 3
+
+
+def path_forms(path: bytes) -> tuple[bytes, ...]:
+    """Every form in which an upstream may read this path: as sent, decoded once and more, dot segments resolved.
+
+    The query is not part of the path. The first element is the path as sent.
+
+    Raises:
+        BadRequest: it is still encoded after three decodings, or a decoded form holds a control character.
+    """
+    path = path.partition(b"?")[0]
+    if not any(mark in path for mark in _SUSPICIOUS):
+        return (path,)
+    forms = [path]
+    decoded = path
+    for _ in range(_MOST_DECODINGS):
+        forms.append(_resolve(decoded))
+        further = _percent_decode(decoded)
+        if further == decoded:
+            break
+        decoded = further
+    else:
+        raise BadRequest("the path is encoded more than three times over")
+    if any(byte < 0x20 or byte == 0x7F for byte in decoded):
+        raise BadRequest("the path holds an encoded control character")
+    return tuple(dict.fromkeys(forms))
+
+
+def _percent_decode(path: bytes) -> bytes:
+    first, *rest = path.split(b"%")
+    decoded = [first]
+    for part in rest:
+        try:
+            decoded.append(bytes((int(part[:2].decode("ascii"), 16),)) + part[2:])
+        except ValueError:
+            decoded.append(b"%" + part)
+    return b"".join(decoded)
+
+
+def _resolve(path: bytes) -> bytes:
+    """Dot segments resolved (RFC 3986 section 5.2.4), after the rewritings that servers are known to make:
+    a backslash is a slash, slashes in a row are one, and what follows ``;`` in a segment is a parameter."""
+    segments: list[bytes] = []
+    parts = path.replace(b"\\", b"/").split(b"/")
+    for part in parts:
+        name = part.partition(b";")[0]
+        if name == b"..":
+            if segments:
+                segments.pop()
+        elif name not in (b"", b"."):
+            segments.append(name)
+    ends_in_folder = parts[-1].partition(b";")[0] in (b"", b".", b"..")
+    return b"/" + b"/".join(segments) + (b"/" if ends_in_folder and segments else b"")
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """A route at work: what the configuration says, the credential it names, and what it has counted and learnt.
+
+    Attributes:
+        label: the metric label.
+        host: canonical; with ``suffix`` set, what must follow after at least one further label.
+        suffix: the route was written ``*.example.com``.
+        port: the upstream's port.
+        tls: the upstream is spoken to over TLS; False only by the explicit ``upstream_tls: plain``.
+        paths: prefixes; one that ends in ``/`` covers what is below it, another the path itself and what is below.
+        methods: empty for all.
+        accepted_generation: the last generation of the token that the upstream took.
+    """
+
+    label: str
+    host: str
+    suffix: bool
+    port: int
+    tls: bool
+    paths: tuple[bytes, ...]
+    methods: frozenset[bytes]
+    credential: Credential
+    meters: RouteMeters
+    if_present: Literal["replace", "keep", "reject"] = "replace"
+    fail_open: bool = False
+    ca_file: str | None = None
+    accepted_generation: int = field(default=0)
+
+    def covers_host(self, host: str) -> bool:
+        return host.endswith("." + self.host) if self.suffix else host == self.host
+
+    def covers_port(self, scheme: str, port: int | None) -> bool:
+        """Whether a target with this scheme and port means this route.
+
+        Over TLS an http target without a port, or with :80, takes the route's port; https never leaves as http.
+        """
+        if self.tls:
+            if scheme == "http" and port in (None, 80):
+                return True
+            return (DEFAULT_PORTS[scheme] if port is None else port) == self.port
+        return scheme == "http" and (80 if port is None else port) == self.port
+
+    def longest_prefix(self, forms: tuple[bytes, ...]) -> int:
+        """Length of the longest prefix that holds for every form of the path; -1 if none does."""
+        return max((len(prefix) for prefix in self.paths if all(_below(form, prefix) for form in forms)), default=-1)
+
+    def takes_method(self, method: bytes) -> bool:
+        # TRACE would send the token back to the app in the answer's body.
+        return (not self.methods or method in self.methods) and method != b"TRACE"
+
+    def __repr__(self) -> str:
+        return f"<Route {self.label}>"
+
+
+def _below(path: bytes, prefix: bytes) -> bool:
+    if prefix.endswith(b"/"):
+        return path.startswith(prefix)
+    return path == prefix or path.startswith(prefix + b"/")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The routes of one authority, best first, and the authority they were found for."""
+
+    authority: Authority
+    routes: tuple[Route, ...]
+
+    def match(self, method: bytes, path: bytes) -> Route:
+        """The most specific route for this method and path.
+
+        Raises:
+            TargetUnmatched: the authority has no route at all.
+            RouteMismatch: it has, but none for this path and method; never falls back to passing through.
+        """
+        routes = self.routes
+        if not routes:
+            raise TargetUnmatched("no route matches this host and port")
+        forms = path_forms(b"/" if path == b"*" else path)
+        best: Route | None = None
+        best_rank: tuple[int, int] = (-1, -1)
+        best_host: tuple[bool, int] | None = None
+        for route in routes:
+            host_rank = (not route.suffix, len(route.host))
+            if best is not None and host_rank != best_host:
+                break  # the routes are sorted by host: what follows is less specific
+            length = route.longest_prefix(forms)
+            rank = (length, bool(route.methods))
+            if length >= 0 and rank > best_rank and route.takes_method(method):
+                best, best_rank, best_host = route, rank, host_rank
+        if best is None:
+            raise RouteMismatch("the host has a route, but none for this path and method")
+        return best
+
+
+class RoutingTable:
+    """All routes of a generation, found by canonical authority."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        # Exact hosts first, then longer suffixes; among equals TLS on its default port answers a target without port.
+        self.routes: tuple[Route, ...] = tuple(
+            sorted(routes, key=lambda route: (route.suffix, -len(route.host), not route.tls, route.port != 443))
+        )
+        self._cache: OrderedDict[tuple[str, bytes], Candidates] = OrderedDict()
+
+    def find(self, scheme: str, raw_authority: bytes) -> Candidates:
+        """Candidates for an authority as sent; remembered, because an app calls the same few hosts again and again.
+
+        Raises:
+            BadRequest: the authority is not valid.
+        """
+        key = (scheme, raw_authority)
+        found = self._cache.get(key)
+        if found is None:
+            authority = parse_authority(raw_authority)
+            found = self._cache[key] = self.candidates(scheme, authority)
+            if len(self._cache) > _CACHED_AUTHORITIES:
+                self._cache.popitem(last=False)
+        return found
+
+    def candidates(self, scheme: str, authority: Authority) -> Candidates:
+        """The routes whose host and port match; where portless targets could mean two ports, the first in order."""
+        host, port = authority
+        matching = [route for route in self.routes if route.covers_host(host) and route.covers_port(scheme, port)]
+        if matching:
+            port_of_best = matching[0].port
+            matching = [route for route in matching if route.port == port_of_best]
+        return Candidates(authority, tuple(matching))
+
+    def tunnelled(self, authority: Authority) -> Route | None:
+        """The route that a CONNECT to this authority bypasses: same host, and the port is the upstream's own."""
+        for route in self.routes:
+            if route.covers_host(authority.host) and route.port == authority.port:
+                return route
+        return None
