@@ -120,6 +120,10 @@ class Redactor:
         words = {"event": "log_line_cut", "line": clean[:LONGEST_REMAINDER]}
         return json.dumps(words, ensure_ascii=True, separators=(",", ":"))
 
+    def is_clean(self, text: str) -> bool:
+        """Whether ``text`` may be shown as it stands."""
+        return escape(self.redact(text)) == text
+
     def _learn(self) -> None:
         values = live_values()
         if len(values) == len(self._forms) and all(value in self._forms for value in values):
