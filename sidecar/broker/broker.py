@@ -1,0 +1,164 @@
+"""All credentials of the running configuration: starts, keeps, replaces and ends them, and watches over their loops.
+
+Decides which credential carries over a reload: one whose resolved configuration is equal in every input, with its
+token, loop, meters and backoff. Leaves each one's life to ``credential``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sidecar.broker.credential import Credential
+from sidecar.broker.policy import Breaker
+from sidecar.broker.source import IdP, TokenFile
+from sidecar.oauth.endpoint import Endpoint
+from sidecar.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from sidecar.broker.source import Source
+    from sidecar.config import model
+    from sidecar.runtime import Clock, Tasks, Uniform
+    from sidecar.telemetry.metrics import CredentialMeters, Metrics
+
+log = get_logger("broker")
+
+WATCH_SECONDS: Final = 5.0
+MISSED_WATCHES: Final = 3
+"""So many rounds without a turn of its loop, and a credential counts as hung; a loop turns every 5 s."""
+STAGGER_SECONDS: Final = 0.02
+"""Between the first requests of credentials that start together."""
+
+
+class Broker:
+    """The credentials by name.
+
+    Raises:
+        ConfigurationInvalid: see ``Endpoint``.
+    """
+
+    def __init__(self, *, clock: Clock, uniform: Uniform, metrics: Metrics, tasks: Tasks) -> None:
+        self._clock = clock
+        self._uniform = uniform
+        self._metrics = metrics
+        self._tasks = tasks
+        self._endpoint = Endpoint(clock)
+        self._credentials: dict[str, Credential] = {}
+        self._configs: dict[str, model.Credential] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._turns_seen: dict[str, tuple[int, int]] = {}
+        self._watchdog: asyncio.Task[None] | None = None
+
+    async def apply(self, credentials: Mapping[str, model.Credential], limits: model.Limits) -> None:
+        """Make ``credentials`` the ones that run: unchanged ones go on, others start at once, the rest ends."""
+        ending = [self._take_out(name) for name in self._credentials.keys() - credentials.keys()]
+        starting: list[Credential] = []
+        for name, config in credentials.items():
+            if self._configs.get(name) == config:
+                self._credentials[name].use_limits(limits)
+                continue
+            replaced = self._credentials.get(name)
+            credential = self._build(name, config, limits, replaced)
+            self._credentials[name], self._configs[name] = credential, config
+            starting.append(credential)
+            ending += [replaced] if replaced else []
+        for place, credential in enumerate(starting):
+            credential.start(delay_seconds=place * STAGGER_SECONDS)
+        self._drop_unused_breakers()
+        for credential in ending:
+            await credential.close()
+        if self._watchdog is None:
+            self._watchdog = self._tasks.spawn("watchdog", self._watch())
+
+    def credential(self, name: str) -> Credential:
+        """The credential of that name, as it runs now.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._credentials[name]
+
+    def credentials(self) -> list[Credential]:
+        """All of them, in the order of the configuration they came from."""
+        return list(self._credentials.values())
+
+    def ready(self) -> list[str]:
+        """Names of the credentials that are ``required_for_ready`` and have no usable token now."""
+        now = self._clock.now()
+        required = (name for name, config in self._configs.items() if config.required_for_ready)
+        return [name for name in required if self._credentials[name].usable(now) is None]
+
+    async def close(self) -> None:
+        """End all loops and fetches, and the session to the IdPs."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        for credential in self._credentials.values():
+            await credential.close()
+        await self._endpoint.close()
+
+    # --- building ---------------------------------------------------------------------------------------------------
+
+    def _build(
+        self, name: str, config: model.Credential, limits: model.Limits, replaced: Credential | None
+    ) -> Credential:
+        if replaced is not None:
+            self._metrics.forget_credential(name)
+        meters = self._metrics.credential(name)
+        return Credential(
+            config,
+            name=name,
+            source=self._source(name, config, limits, meters),
+            breaker=self._breakers.setdefault(_endpoint_of(config), Breaker()),
+            clock=self._clock,
+            uniform=self._uniform,
+            tasks=self._tasks,
+            meters=meters,
+            limits=limits,
+            on_recovery=self._endpoint_recovered,
+            first_generation=replaced.next_generation if replaced else 1,
+        )
+
+    def _source(self, name: str, config: model.Credential, limits: model.Limits, meters: CredentialMeters) -> Source:
+        if config.grant == "static":
+            return TokenFile(config.token_file or "", clock=self._clock, meters=meters, limits=limits)
+        return IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
+
+    def _take_out(self, name: str) -> Credential:
+        self._configs.pop(name)
+        self._turns_seen.pop(name, None)
+        self._metrics.forget_credential(name)
+        return self._credentials.pop(name)
+
+    def _drop_unused_breakers(self) -> None:
+        used = {_endpoint_of(config) for config in self._configs.values()}
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key in used}
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def _endpoint_recovered(self, breaker: Breaker) -> None:
+        for credential in self._credentials.values():
+            credential.endpoint_recovered(breaker)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now() + WATCH_SECONDS)
+            for name, credential in self._credentials.items():
+                self._look_at(name, credential)
+
+    def _look_at(self, name: str, credential: Credential) -> None:
+        # Counted in turns and rounds, not in time: after a suspend every heartbeat is old, and nothing is wrong.
+        turns, missed = self._turns_seen.get(name, (-1, 0))
+        missed = missed + 1 if turns == credential.turns else 0
+        if not credential.alive or missed >= MISSED_WATCHES:
+            log.error("refresh_loop_restarted", credential=name, cause="hung" if credential.alive else "ended")
+            credential.restart()
+            missed = 0
+        self._turns_seen[name] = credential.turns, missed
+
+
+def _endpoint_of(config: model.Credential) -> str:
+    """What credentials share a breaker by: the token endpoint, or what it is found by."""
+    return config.token_url or config.issuer or f"file:{config.token_file}"

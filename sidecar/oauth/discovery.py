@@ -1,0 +1,72 @@
+"""Finds a token endpoint by its issuer: where the metadata stands, and whether it may be believed.
+
+RFC 8414 section 3.1 puts the well-known part between host and path, OpenID Connect Discovery section 4 behind the
+path; most IdPs have only the second, so that is asked first. The document must name exactly the issuer it was asked
+for (RFC 8414 section 3.3): otherwise one tenant of an IdP could pass for another.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from sidecar.errors import TokenMalformed
+from sidecar.oauth.token import json_object, passing_status, retry_hint
+
+if TYPE_CHECKING:
+    from sidecar.oauth.token import Answer
+
+OIDC: Final = "/.well-known/openid-configuration"
+RFC8414: Final = "/.well-known/oauth-authorization-server"
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """The addresses at which an issuer's metadata may stand, the likelier first."""
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return f"{origin}{path}{OIDC}", f"{origin}{RFC8414}{path}"
+
+
+def token_endpoint(answer: Answer, issuer: str) -> str:
+    """The ``token_endpoint`` in a metadata document.
+
+    Raises:
+        TokenMalformed: there is no document, or it must not be used.
+        TokenRequestError: a transient leaf, if the status says that asking elsewhere is no use either.
+    """
+    if (kind := passing_status(answer.status)) is not None:
+        raise kind(
+            f"the issuer's metadata: HTTP {answer.status}",
+            retry_after_seconds=retry_hint(answer),
+            http_status=answer.status,
+        )
+    fields = json_object(answer.body) if answer.status == 200 else None
+    if fields is None:
+        raise TokenMalformed(f"the issuer's metadata: HTTP {answer.status}, no document", http_status=answer.status)
+    if fields.get("issuer") != issuer:
+        raise TokenMalformed("the metadata names another issuer than the configured one", http_status=answer.status)
+    url = fields.get("token_endpoint")
+    if not isinstance(url, str) or not _may_get_secrets(url, issuer):
+        raise TokenMalformed("the metadata names no token_endpoint that is https", http_status=answer.status)
+    return url
+
+
+def _may_get_secrets(url: str, issuer: str) -> bool:
+    """https; or loopback http, if the issuer itself is that: an outside document never points into this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if not host or parts.fragment or "@" in parts.netloc or len(url) > 2048 or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host) and issuer.startswith("http:"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,220 @@
+"""The only I/O of the token side: sends a request to an IdP, bounded in time and size, and finds endpoints by issuer.
+
+Decides how the wire is used. Leaves to ``token`` what an answer means; foreign exceptions end here, translated.
+
+Every request has a connection of its own. Token requests are minutes apart, so a kept connection is one that the IdP
+or a load balancer has usually dropped in the meantime: the first request on it fails, and a POST may not be repeated
+blindly. One handshake a refresh buys that whole class of failures away, and no TLS state stays in memory.
+
+Redirects are never followed: aiohttp would send the body, with the client's secret in it, to wherever a 307 points.
+There are no cookies, no proxy from the environment, and no compressed answers.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from sidecar import __version__
+from sidecar.errors import (
+    ConfigurationInvalid,
+    TokenConnect,
+    TokenDNS,
+    TokenMalformed,
+    TokenRequestError,
+    TokenTimeout,
+    TokenTLS,
+)
+from sidecar.oauth.discovery import metadata_urls, token_endpoint
+from sidecar.oauth.token import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.oauth.client_auth import TokenRequest
+    from sidecar.runtime import Clock
+
+MAX_BODY_BYTES: Final = 256 * 1024
+DISCOVERY_TTL_SECONDS: Final = 3600.0
+MAX_DISCOVERED: Final = 256
+USER_AGENT: Final = f"token-sidecar/{__version__}"
+INSECURE_SWITCH: Final = "AUTHLIB_INSECURE_TRANSPORT"
+
+FileStamp = tuple[int, int, int]
+"""Modification time in nanoseconds, inode and size: what tells that a file is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How to reach an IdP: its CA bundle (None: the system's), the deadlines, and who counts the requests sent."""
+
+    ca_file: str | None
+    connect_seconds: float
+    total_seconds: float
+    on_send: Callable[[], None]
+
+
+class Endpoint:
+    """Sends token requests and reads discovery documents.
+
+    Raises:
+        ConfigurationInvalid: the environment switches Authlib's https checks off.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        if os.environ.get(INSECURE_SWITCH):
+            raise ConfigurationInvalid(f"{INSECURE_SWITCH} is set; it switches off checks that protect secrets")
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: dict[str, tuple[FileStamp, ssl.SSLContext]] = {}
+        self._discovered: dict[tuple[str, str | None], tuple[float, str]] = {}
+
+    async def post(self, request: TokenRequest, wire: Wire) -> Answer:
+        """Send a token request and read its answer, whatever its status.
+
+        Raises:
+            TokenRequestError: the network's leaves, or TokenMalformed if the answer is too large or is not HTTP.
+        """
+        return await self._exchange("POST", request.url, request.headers, request.body, wire)
+
+    async def discover(self, issuer: str, wire: Wire) -> str:
+        """The token endpoint of an issuer, from its metadata; remembered for an hour, and longer if asking fails.
+
+        Raises:
+            TokenRequestError: no document could be had, or it is not this issuer's.
+        """
+        key = (issuer, wire.ca_file)
+        known = self._discovered.get(key)
+        if known is not None and self._clock.now() < known[0] + DISCOVERY_TTL_SECONDS:
+            return known[1]
+        try:
+            url = await self._discover(issuer, wire)
+        except TokenRequestError:
+            if known is None:
+                raise
+            return known[1]
+        if len(self._discovered) >= MAX_DISCOVERED:
+            self._discovered.clear()
+        self._discovered[key] = (self._clock.now(), url)
+        return url
+
+    def forget_discovered(self, issuer: str, ca_file: str | None) -> None:
+        """Ask for the metadata again the next time: the endpoint it named does not work."""
+        self._discovered.pop((issuer, ca_file), None)
+
+    async def _discover(self, issuer: str, wire: Wire) -> str:
+        problem: TokenMalformed | None = None
+        for url in metadata_urls(issuer):
+            answer = await self._exchange("GET", url, {"Accept": "application/json"}, None, wire)
+            try:
+                return token_endpoint(answer, issuer)
+            except TokenMalformed as exc:
+                # Not here; the other form of the address may have it. A document that is wrong tells more than a 404.
+                problem = exc if problem is None or answer.status == 200 else problem
+        assert problem is not None  # noqa: S101 - there is at least one address
+        raise problem
+
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, wire: Wire
+    ) -> Answer:
+        context = self._context(wire.ca_file)
+        timeout = aiohttp.ClientTimeout(total=wire.total_seconds, connect=wire.connect_seconds)
+        sent_at = self._clock.now()
+        wire.on_send()
+        try:
+            async with self._open_session().request(
+                method, url, headers=headers, data=body, ssl=context, timeout=timeout, allow_redirects=False
+            ) as response:
+                wall = self._clock.wall()
+                fields = _first_fields(response.headers)
+                return Answer(response.status, fields, await _bounded(response), sent_at, wall)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise _translated(exc) from exc
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=100),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            )
+        return self._session
+
+    def _context(self, ca_file: str | None) -> ssl.SSLContext | bool:
+        """The TLS context for a CA bundle, made anew when the file has changed; True is aiohttp's own, verifying."""
+        if ca_file is None:
+            return True
+        try:
+            stamp = stamp_of(ca_file)
+            cached = self._contexts.get(ca_file)
+            if cached is None or cached[0] != stamp:
+                cached = self._contexts[ca_file] = stamp, ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise TokenTLS(f"ca_file {ca_file}: {exc.strerror or 'holds no certificates'}") from exc
+        return cached[1]
+
+    async def close(self) -> None:
+        """End what is under way and close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def stamp_of(path: str) -> FileStamp:
+    """What tells one version of a file from the next; follows symlinks, as Kubernetes swaps mounted secrets.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    stat = Path(path).stat()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _first_fields(headers: Mapping[str, str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in headers.items():
+        fields.setdefault(name.lower(), value)
+    return fields
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise TokenMalformed(f"the answer is larger than {MAX_BODY_BYTES // 1024} KiB", http_status=response.status)
+    return bytes(body)
+
+
+def _translated(exc: Exception) -> TokenRequestError:
+    """Our leaf for what aiohttp and the system raise. Their texts stay out: they may quote the answer."""
+    match exc:
+        case aiohttp.ConnectionTimeoutError():
+            return TokenTimeout("connecting to the IdP took too long")
+        case TimeoutError():
+            return TokenTimeout("the IdP did not answer in time")
+        case aiohttp.ClientConnectorCertificateError():
+            return TokenTLS(f"the IdP's certificate is not trusted: {_verify_message(exc.certificate_error)}")
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return TokenTLS("the TLS handshake with the IdP failed")
+        case aiohttp.ClientConnectorDNSError():
+            return TokenDNS(f"the IdP's name {exc.host} does not resolve")
+        case aiohttp.ClientConnectorError():
+            return TokenConnect(f"no connection to {exc.host}:{exc.port}: {exc.os_error.strerror or 'failed'}")
+        case aiohttp.ServerDisconnectedError() | OSError():
+            return TokenConnect("the IdP closed the connection before it answered")
+        case aiohttp.ClientPayloadError():
+            return TokenMalformed("the IdP's answer ended early")
+        case _:
+            return TokenMalformed(f"the IdP's answer is not valid HTTP ({type(exc).__name__})")
+
+
+def _verify_message(exc: Exception) -> str:
+    return str(getattr(exc, "verify_message", "")) or "verification failed"

@@ -1,0 +1,345 @@
+"""Reads a token endpoint's answer: a token that is safe to put into a header, or one leaf of ``TokenRequestError``.
+
+Decides what counts as a token, how long it lives, and what each failure means. Leaves to ``endpoint`` how the answer
+came in, and to the broker what to do about a failure.
+
+An IdP is trusted to issue tokens, not to be well. A load balancer's page with status 200, an empty body, a clock that
+is hours off, a number in a string are all ordinary, so nothing here raises anything but ``TokenRequestError``, and no
+text of the answer but a well-formed error code ever gets into a message: bodies and descriptions echo secrets.
+
+Failures are *terminal* only if the IdP said so in an OAuth error of its own (RFC 6749 section 5.2). Whatever could come
+from something between us and the IdP is transient: 408, 425, 429, 5xx, redirects, pages, a 4xx without an error code.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sidecar.errors import (
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    RateLimited,
+    ServerError,
+    TokenMalformed,
+    TokenRefused,
+    TokenRequestError,
+    TokenTimeout,
+    UnauthorizedClient,
+)
+from sidecar.secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_TOKEN_CHARACTERS: Final = 16 * 1024
+LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
+"""A longer one is a unit mixed up (milliseconds, an absolute stamp), not a lifetime."""
+
+# RFC 6749 appendix A.12 allows visible ASCII and the space, RFC 6750 section 2.1 the narrower b64token. Some issuers
+# use "!" or "|"; a space would split the credentials, so it is out.
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+# RFC 6749 section 5.2 allows almost any text; every registered code is a lower-case word. "Forbidden" and
+# "Internal Server Error" in a JSON body are what frameworks and gateways write, not an OAuth error.
+_ERROR_CODE: Final = re.compile(r"[a-z][a-z0-9_.:/-]{1,63}")
+
+_TERMINAL: Final[Mapping[str, type[TokenRequestError]]] = {
+    "invalid_client": InvalidClient,
+    "invalid_grant": InvalidGrant,
+    "invalid_scope": InvalidScope,
+    "unauthorized_client": UnauthorizedClient,
+}
+_TRANSIENT: Final[Mapping[str, type[TokenRequestError]]] = {
+    "temporarily_unavailable": ServerError,
+    "server_error": ServerError,
+    "internal_failure": ServerError,  # Google's token endpoint
+    "slow_down": RateLimited,  # RFC 8628 section 3.5
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint sent back.
+
+    Args:
+        headers: field names in lower case; of repeated fields the first.
+        sent_at: when the request was sent, on ``Clock.now()``.
+        wall: Unix time when the answer's head came in.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    sent_at: float
+    wall: float
+
+    @property
+    def server_time(self) -> float:
+        """Unix time by the server's ``Date`` (RFC 9110 section 6.6.1), by our own clock without one."""
+        return _http_date(self.headers.get("date", "")) or self.wall
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds by which the server's clock is ahead of ours; None without ``Date``, 0 within its whole second."""
+        date = _http_date(self.headers.get("date", ""))
+        if date is None:
+            return None
+        least, most = date - self.wall, date + 1.0 - self.wall
+        return 0.0 if least <= 0.0 <= most else least if least > 0 else most
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the configuration expects of a token."""
+
+    default_ttl: float = 300.0
+    scopes: tuple[str, ...] = ()
+    required_scopes: tuple[str, ...] = ()
+    degraded: bool = False
+    """Take a token without all required scopes, and say what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that may be sent.
+
+    Args:
+        value: visible ASCII only.
+        sent_at: when its request was sent; the lifetime counts from here, so the server's clock does not matter.
+        lifetime: seconds; infinite if it never expires.
+        missing_scopes: those required but not granted; only with ``Expected.degraded``.
+    """
+
+    value: Secret
+    sent_at: float
+    lifetime: float
+    missing_scopes: tuple[str, ...] = ()
+
+
+def parse(answer: Answer, expected: Expected) -> Token:
+    """The token in an answer of a token endpoint (RFC 6749 section 5.1).
+
+    Raises:
+        TokenRequestError: one of its leaves; see the module's text for which.
+    """
+    fields = json_object(answer.body)
+    if (error := _failure(answer, fields)) is not None:
+        raise error
+    assert fields is not None  # noqa: S101 - an answer without fields is a failure
+    value = _token_value(fields, answer.status)
+    _check_type(fields, answer.status)
+    missing = _missing_scopes(fields, expected)
+    if missing and not expected.degraded:
+        raise InvalidScope(f"the token lacks required scopes: {' '.join(missing)}", http_status=answer.status)
+    return Token(Secret(value), answer.sent_at, _lifetime(fields, value, answer, expected.default_ttl), missing)
+
+
+def from_file(value: Secret, *, sent_at: float, wall: float) -> Token:
+    """A token that was read from a file; its ``exp`` is the only hint at its end (RFC 7519 section 4.1.4).
+
+    Raises:
+        TokenMalformed: it could break a header, is too long, or has expired.
+    """
+    text = value.reveal()
+    _check_characters(text, None)
+    claims = _jwt_claims(text)
+    seconds = math.inf if claims is None or "exp" not in claims else _until_exp(claims, wall)
+    if seconds <= 0:
+        raise TokenMalformed("the token in the file has expired")
+    return Token(value, sent_at, seconds)
+
+
+def retry_hint(answer: Answer) -> float | None:
+    """Seconds the server asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3), else ``X-Rate-Limit-Reset``."""
+    after = answer.headers.get("retry-after", "").strip()
+    if after.isascii() and after.isdigit():
+        return float(after[:9])
+    if (date := _http_date(after)) is not None:
+        return max(0.0, date - answer.server_time)
+    reset = answer.headers.get("x-rate-limit-reset", "").strip()  # Unix time: Okta's rate limits
+    if reset.isascii() and reset.isdigit():
+        return max(0.0, float(reset[:12]) - answer.server_time)
+    return None
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def _failure(answer: Answer, fields: Mapping[str, object] | None) -> TokenRequestError | None:
+    """The error in an answer, whatever its status: some IdPs send errors with 200. None if it may hold a token."""
+    code = _error_code(fields)
+    kind, detail = _classify(answer.status, code, readable=fields is not None)
+    if kind is None:
+        return None
+    return kind(detail, retry_after_seconds=retry_hint(answer), oauth_error=code, http_status=answer.status)
+
+
+def _classify(status: int, code: str | None, *, readable: bool) -> tuple[type[TokenRequestError] | None, str]:
+    said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
+    if (kind := passing_status(status)) is not None:
+        return kind, f"the IdP answered {said}"
+    if code is not None:
+        return _TRANSIENT.get(code) or _TERMINAL.get(code, TokenRefused), f"the IdP answered {said}"
+    if not 200 <= status <= 299:
+        return TokenMalformed, f"the IdP's address answered HTTP {status} without an OAuth error"
+    if not readable:
+        return TokenMalformed, f"HTTP {status} without a JSON object in it"
+    return None, ""
+
+
+def passing_status(status: int) -> type[TokenRequestError] | None:
+    """The transient leaf for a status that means trouble whoever sent it; None for all others."""
+    match status:
+        case 429:
+            return RateLimited
+        case 408:
+            return TokenTimeout
+        case 425:
+            return ServerError
+        case _:
+            return ServerError if status >= 500 else None
+
+
+def _error_code(fields: Mapping[str, object] | None) -> str | None:
+    code = fields.get("error") if fields else None
+    return code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+
+
+# --- the fields of a token -------------------------------------------------------------------------------------------
+
+
+def json_object(body: bytes) -> Mapping[str, object] | None:
+    """The body as a JSON object, whatever its Content-Type says; None if it is none."""
+    try:
+        value = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _token_value(fields: Mapping[str, object], status: int) -> str:
+    value = fields.get("access_token")
+    if not isinstance(value, str) or not value:
+        raise TokenMalformed(f"HTTP {status} without an access_token", http_status=status)
+    _check_characters(value, status)
+    return value
+
+
+def _check_characters(value: str, status: int | None) -> None:
+    if len(value) > MAX_TOKEN_CHARACTERS:
+        raise TokenMalformed(f"the token is longer than {MAX_TOKEN_CHARACTERS // 1024} KiB", http_status=status)
+    if not _TOKEN.fullmatch(value):
+        raise TokenMalformed("the token holds characters that cannot stand in a header", http_status=status)
+
+
+def _check_type(fields: Mapping[str, object], status: int) -> None:
+    # RFC 6749 section 7.1: a token of a type that is not understood must not be used. Section 5.1 requires the field,
+    # but many leave it out; then there is nothing to misunderstand.
+    kind = fields.get("token_type")
+    if kind in (None, ""):
+        return
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise TokenMalformed("the token_type is not Bearer", http_status=status)
+
+
+def _missing_scopes(fields: Mapping[str, object], expected: Expected) -> tuple[str, ...]:
+    """Required scopes that were not granted. No ``scope`` means: as requested (RFC 6749 section 5.1)."""
+    stated = fields.get("scope")
+    match stated:
+        case None | "":
+            granted = set(expected.scopes)
+        case str():
+            granted = set(stated.split())
+        case list():
+            granted = {scope for scope in stated if isinstance(scope, str)}
+        case _:
+            raise TokenMalformed("the scope is neither text nor a list")
+    return tuple(scope for scope in expected.required_scopes if scope not in granted)
+
+
+# --- lifetimes -------------------------------------------------------------------------------------------------------
+
+
+def _lifetime(fields: Mapping[str, object], token: str, answer: Answer, default_ttl: float) -> float:
+    """Seconds from the request to the token's end: the first of the usual fields that is there decides."""
+    seconds = _stated_lifetime(fields, answer)
+    if seconds is None:
+        claims = _jwt_claims(token)
+        if claims is None or "exp" not in claims:
+            return default_ttl
+        seconds = _until_exp(claims, answer.server_time)
+    if not 0 < seconds <= LONGEST_LIFETIME_SECONDS:
+        raise TokenMalformed("the token's lifetime is not between 0 and one year", http_status=answer.status)
+    return seconds
+
+
+def _stated_lifetime(fields: Mapping[str, object], answer: Answer) -> float | None:
+    if (stated := fields.get("expires_in")) not in (None, ""):
+        return _number(stated)
+    for name in ("expires_on", "expires_at"):
+        if (stated := fields.get(name)) not in (None, ""):
+            return _instant(stated) - answer.server_time
+    return None
+
+
+def _number(value: object) -> float:
+    """A JSON number, or one in a string; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    if isinstance(value, str) and len(value) > 32:
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _instant(value: object) -> float:
+    """Unix time of a stamp in seconds, in milliseconds, or in ISO 8601; NaN for anything else."""
+    seconds = _number(value)
+    if math.isnan(seconds) and isinstance(value, str):
+        return _iso_time(value)
+    return seconds / 1000 if seconds > 1e11 else seconds
+
+
+def _iso_time(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _jwt_claims(token: str) -> Mapping[str, object] | None:
+    """The claims of a token that looks like a JWT, unverified; None if it does not."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        return json_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _until_exp(claims: Mapping[str, object], wall: float) -> float:
+    """Seconds until ``exp``, and never more than ``exp - iat``: a clock that is behind must not lengthen a life."""
+    exp = _number(claims["exp"])
+    iat = _number(claims.get("iat"))
+    return exp - wall if math.isnan(iat) else min(exp - wall, exp - iat)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
