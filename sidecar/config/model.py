@@ -13,17 +13,42 @@ import msgspec
 
 from sidecar.secrets import SecretReference
 
-Duration = Annotated[float, msgspec.Meta(extra={"scalar": "duration"})]
+LONGEST_SECONDS: Final = 366 * 86400.0
+"""No deadline is longer than a year: whoever writes more has mixed up the units."""
+
+Duration = Annotated[float, msgspec.Meta(gt=0.0, le=LONGEST_SECONDS, extra={"scalar": "duration"})]
 """Seconds; written ``500ms``, ``30s``, ``5m``, ``1h``, ``7d``."""
-Size = Annotated[int, msgspec.Meta(extra={"scalar": "size"})]
+Pause = Annotated[float, msgspec.Meta(ge=0.0, le=LONGEST_SECONDS, extra={"scalar": "duration"})]
+"""A duration that may be nothing: ``0s``."""
+Grace = Annotated[float, msgspec.Meta(ge=0.0, le=3600.0, extra={"scalar": "duration"})]
+"""How long a token is used past its expiry. An hour is the bound: beyond it the answer is another token life."""
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 30, extra={"scalar": "size"})]
 """Bytes; written ``512B``, ``64KiB``, ``1MiB``, ``1GiB``."""
+HeadSize = Annotated[int, msgspec.Meta(ge=1024, le=1 << 20, extra={"scalar": "size"})]
+"""Bytes of a head or a part of one: RFC 9112 section 3 wants 8000 octets of request line, browsers send more."""
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/*\[\]-]{0,127}$")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+UserId = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/*\[\]-]{0,127}$", extra={"scalar": "name"})]
 """What may become a metric label and a log field."""
 FilePath = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, extra={"scalar": "path"})]
 URL = Annotated[str, msgspec.Meta(max_length=2048, extra={"scalar": "url"})]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, extra={"scalar": "text"})]
+"""One line of visible text, without control characters."""
+FormField = Annotated[str, msgspec.Meta(max_length=4096, extra={"scalar": "form_field"})]
+"""A value in a token request; may hold whatever the IdP asks for, so it is never shown."""
+Scope = Annotated[str, msgspec.Meta(extra={"scalar": "scope"})]
+"""One scope-token (RFC 6749 section 3.3)."""
+HostPattern = Annotated[str, msgspec.Meta(extra={"scalar": "host_pattern"})]
+"""``api.example.com``, ``*.example.com``, or an IP address without brackets; lower case."""
+HostName = Annotated[str, msgspec.Meta(extra={"scalar": "host"})]
+URLPath = Annotated[str, msgspec.Meta(extra={"scalar": "url_path"})]
+"""A path in its normal form, so that comparing it as a prefix is exact."""
+Target = Annotated[str, msgspec.Meta(extra={"scalar": "target"})]
+"""A path with an optional query."""
+Method = Annotated[str, msgspec.Meta(extra={"scalar": "method"})]
+FieldName = Annotated[str, msgspec.Meta(extra={"scalar": "field_name"})]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,9 +82,9 @@ class ListenerAuth(Model, frozen=True, kw_only=True):
     """Who may use a listener; at most one of the three forms."""
 
     proxy_password: SecretReference | None = None
-    header: str | None = None
+    header: FieldName | None = None
     value: SecretReference | None = None
-    peer_uids: tuple[int, ...] = ()
+    peer_uids: tuple[UserId, ...] = ()
 
 
 class Listener(Model, frozen=True, kw_only=True):
@@ -71,7 +96,7 @@ class Listener(Model, frozen=True, kw_only=True):
     auth: ListenerAuth | Literal["none"] = "none"
     beyond_loopback: bool = False
     upstream: URL | None = None
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[HostName, ...] = ()
 
 
 class Telemetry(Model, frozen=True, kw_only=True):
@@ -114,34 +139,34 @@ ClientAuth = Literal[
     "federated",
     "none",
 ]
-Parameter = str | tuple[str, ...]
+Parameter = FormField | tuple[FormField, ...]
 
 
 class Credential(Model, frozen=True, kw_only=True):
     """One token and how it is come by."""
 
-    provider: str | None = None
+    provider: Text | None = None
     grant: Grant | None = None
     token_url: URL | None = None
     issuer: URL | None = None
-    client_id: str | None = None
+    client_id: Text | None = None
     client_secret: SecretReference | None = None
     client_auth: ClientAuth = "client_secret_basic"
     basic_encoding: Literal["rfc6749", "raw"] = "rfc6749"
-    scopes: tuple[str, ...] = ()
-    required_scopes: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] = ()
+    required_scopes: tuple[Scope, ...] = ()
     on_scope_missing: Literal["closed", "degraded"] = "closed"
-    audience: str | None = None
-    token_params: dict[str, Parameter] = {}
+    audience: Text | None = None
+    token_params: dict[Text, Parameter] = {}
     ca_file: FilePath | None = None
     refresh: Refresh = Refresh()
     default_ttl: Duration = 300.0
-    stale_for: Duration = 0.0
+    stale_for: Grace = 0.0
     required_for_ready: bool = False
     token_file: FilePath | None = None
     private_key: SecretReference | None = None
-    key_id: str | None = None
-    assertion_audience: str | None = None
+    key_id: Text | None = None
+    assertion_audience: Text | None = None
     certificate: FilePath | None = None
     certificate_key: SecretReference | None = None
     assertion_file: FilePath | None = None
@@ -151,24 +176,24 @@ class Credential(Model, frozen=True, kw_only=True):
     redirect_uri: URL | None = None
     refresh_token: SecretReference | None = None
     dpop: bool = False
-    command: tuple[str, ...] = ()
+    command: tuple[Text, ...] = ()
 
 
 class Route(Model, frozen=True, kw_only=True):
     """Which requests get which credential, and how they leave."""
 
     name: Name | None = None
-    host: str
+    host: HostPattern
     port: Port | None = None
-    paths: tuple[str, ...] = ("/",)
-    methods: tuple[str, ...] = ()
-    credential: str
+    paths: tuple[URLPath, ...] = ("/",)
+    methods: tuple[Method, ...] = ()
+    credential: Name
     if_present: Literal["replace", "keep", "reject"] = "replace"
     upstream_tls: Literal["required", "plain"] = "required"
     ca_file: FilePath | None = None
     intercept: bool = False
     on_failure: Literal["closed", "open"] = "closed"
-    probe: str | None = None
+    probe: Target | None = None
 
     @property
     def upstream_port(self) -> int:
@@ -202,22 +227,23 @@ class Simulation(Model, frozen=True, kw_only=True):
 class Limits(Model, frozen=True, kw_only=True):
     """Every limit and deadline of the process."""
 
-    head: Size = 64 * 1024
+    head: HeadSize = 64 * 1024
     fields: Count = 128
-    target: Size = 8 * 1024
+    target: HeadSize = 8 * 1024
     head_timeout: Duration = 10.0
     body_idle: Duration = 60.0
     connect: Duration = 5.0
     first_byte: Duration = 60.0
+    response_idle: Duration = 300.0
     client_idle: Duration = 60.0
     upstream_idle: Duration = 15.0
     tunnel_idle: Duration = 3600.0
-    token_wait: Duration = 5.0
+    token_wait: Pause = 5.0
     token_request: Duration = 10.0
     replay_body: Size = 64 * 1024
     connections: Count = 1024
-    dns_ttl: Duration = 5.0
-    drain: Duration = 25.0
+    dns_ttl: Pause = 5.0
+    drain: Pause = 25.0
 
 
 class Log(Model, frozen=True, kw_only=True):
@@ -237,7 +263,7 @@ class Configuration(Model, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     unmatched: Literal["deny", "forward"] = "deny"
     store: Store | None = None
-    environment: str | None = None
+    environment: Text | None = None
     simulation: Simulation = Simulation()
     limits: Limits = Limits()
     log: Log = Log()

@@ -95,6 +95,24 @@ def _name_or_ipv4(name: bytes) -> str:
     return name.decode()
 
 
+class Origin(NamedTuple):
+    """Where a request goes, and what makes two connections interchangeable.
+
+    ``routed`` (a route names the host) is part of it, because the address rules differ.
+    """
+
+    tls: bool
+    host: str
+    port: int
+    ca_file: str | None
+    routed: bool
+
+    @property
+    def netloc(self) -> bytes:
+        """The Host field's value."""
+        return Authority(self.host, self.port).netloc(443 if self.tls else 80).encode()
+
+
 class Target(NamedTuple):
     """A request target in absolute form, taken apart."""
 
@@ -248,8 +266,22 @@ def _below(path: bytes, prefix: bytes) -> bool:
 class Candidates:
     """The routes of one authority, best first, and the authority they were found for."""
 
+    scheme: str
     authority: Authority
     routes: tuple[Route, ...]
+    _legs: dict[Route | None, tuple[Origin, bytes]] = field(default_factory=dict, compare=False, repr=False)
+
+    def leg(self, route: Route | None) -> tuple[Origin, bytes]:
+        """Origin and Host of the way out: by a route, or without one straight to what was asked for."""
+        known = self._legs.get(route)
+        if known is None:
+            host, port = self.authority
+            if route is None:
+                origin = Origin(self.scheme == "https", host, port or DEFAULT_PORTS[self.scheme], None, False)
+            else:
+                origin = Origin(route.tls, host, route.port, route.ca_file, True)
+            known = self._legs[route] = (origin, origin.netloc)
+        return known
 
     def match(self, method: bytes, path: bytes) -> Route:
         """The most specific route for this method and path.
@@ -310,7 +342,7 @@ class RoutingTable:
         if matching:
             port_of_best = matching[0].port
             matching = [route for route in matching if route.port == port_of_best]
-        return Candidates(authority, tuple(matching))
+        return Candidates(scheme, authority, tuple(matching))
 
     def tunnelled(self, authority: Authority) -> Route | None:
         """The route that a CONNECT to this authority bypasses: same host, and the port is the upstream's own."""

@@ -18,13 +18,16 @@ What has to be right, because a non-blocking TLS socket is not a non-blocking so
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
 import ssl
 from collections import deque
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.errors import UpstreamReset, UpstreamTLS
+
+if TYPE_CHECKING:
+    import socket
 
 READ_BYTES: Final = 128 * 1024
 """Decrypted per wake-up at most, so that one fast upstream does not hold the loop."""
@@ -319,10 +322,8 @@ class TLSTransport(asyncio.Transport):
         self._loop.call_soon(self._protocol.connection_lost, error)
 
     def _say_goodbye(self) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):
             self._sock.unwrap()  # sends close_notify; whether the peer answers does not matter any more
-        except (OSError, ValueError):
-            pass
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "closing" if self._closing else "open"

@@ -177,11 +177,12 @@ class RouteMeters(_Meters):
 
     __slots__ = (
         *("_answers", "_answers_left", "_folded", "credential"),
-        *("duration", "in_flight", "injections", "unauthorized", "upstream_errors"),
+        *("duration", "in_flight", "injections", "label", "unauthorized", "upstream_errors"),
     )
 
     def __init__(self, families: _Families, label: str, *, answers: int) -> None:
         super().__init__(families, (("route", label),))
+        self.label = label
         self.in_flight = self._cell("http_requests_in_flight")
         self.duration = self._buckets("http_request_duration_seconds", REQUEST_BOUNDS)
         self.upstream_errors = self._cells("upstream_errors_total", "reason", UPSTREAM_ERRORS)

@@ -1,0 +1,562 @@
+"""A client's connection: reads requests one after the other, and hands each to its exchange.
+
+Decides where one message ends and the next begins, what is answered at once (bad syntax, no route), what waits its turn
+(pipelined requests, answered in order), and how the connection ends. What happens to a request is the business of
+``relay``; what the bytes mean, of ``http``.
+
+The end is the delicate part. An answer sent while the client still writes is lost if the socket is closed under unread
+bytes: the kernel resets it. So the connection lingers: it stops sending, and reads and drops for a bounded while
+(RFC 9112 section 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.errors import (
+    BadRequest,
+    Denied,
+    HeadTimeout,
+    HeadTooLarge,
+    Overloaded,
+    SidecarError,
+    TargetTooLong,
+    TargetUnmatched,
+    TunnelDenied,
+    UpstreamError,
+    VersionUnsupported,
+)
+from sidecar.http.h1 import ChunkedDecoder, read_request_head
+from sidecar.http.hygiene import VERSIONS
+from sidecar.http.message import END_OF_HEAD, RequestHead
+from sidecar.proxy.entrance import Entrance, TunnelEntrance, connect_authority
+from sidecar.proxy.exchange import refuse_loop
+from sidecar.proxy.relay import Relay
+from sidecar.proxy.routing import Authority, Origin, Route
+from sidecar.proxy.tunnel import Tunnel
+from sidecar.proxy.upstream import WRITE_HIGH_WATER
+
+if TYPE_CHECKING:
+    from sidecar.proxy.gateway import Gateway, Generation
+    from sidecar.telemetry.metrics import RouteMeters
+
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 1024 * 1024
+"""What is read and dropped after the last answer, at most (nginx lingers 5 s by default, for slower networks)."""
+FLUSH_SECONDS: Final = 30.0
+"""How long a client may take to read the rest of a last answer."""
+_MAX_LEADING_NEWLINES: Final = 8
+"""Empty lines before a request that are ignored (RFC 9112 section 2.2), bytes."""
+TUNNEL_PORTS: Final = frozenset((443, 80))
+"""Where unrouted tunnels may lead: a CONNECT to port 25 or 22 makes a proxy a stepping stone (RFC 9110 9.3.6)."""
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class Phase(enum.Enum):
+    """What bytes from the client mean now."""
+
+    HEAD = enum.auto()
+    """the next request's head"""
+    LENGTH = enum.auto()
+    """a body of known length"""
+    CHUNKED = enum.auto()
+    """a chunked body"""
+    ANSWER = enum.auto()
+    """requests to come; the answer to the current one is awaited"""
+    TUNNEL = enum.auto()
+    """opaque"""
+    LINGER = enum.auto()
+    """nothing: read and dropped"""
+    CLOSED = enum.auto()
+
+
+class Listening(Protocol):
+    """The listener a connection came in by."""
+
+    gateway: Gateway
+    name: str
+    entrance: Entrance
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Count it in; False if there is no room for it."""
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Count it out."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection from the app.
+
+    Args:
+        listener: says what is admitted; its entrance changes on reload.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_buffer",
+        "_deadline",
+        "_decoder",
+        "_half_closed",
+        "_head_timed",
+        "_left",
+        "_listener",
+        "_paused",
+        "_phase",
+        "_relay",
+        "_transport",
+        "_tunnel",
+        "_tunnel_to",
+        "_write_paused",
+        "gateway",
+        "listener_name",
+    )
+
+    def __init__(self, listener: Listening) -> None:
+        self.gateway = listener.gateway
+        self.listener_name = listener.name
+        self._listener = listener
+        self._transport: asyncio.Transport
+        self._phase = Phase.HEAD
+        self._buffer = bytearray()
+        self._deadline = math.inf
+        self._left = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._relay: Relay | None = None
+        self._tunnel: Tunnel | None = None
+        self._tunnel_to: Authority | None = None
+        self._paused = False
+        self._write_paused = False
+        self._half_closed = False
+        self._head_timed = False
+        self._advancing = False
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # always a stream transport
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        if self._listener.opened(self):
+            self.set_deadline(self.gateway.generation.limits.client_idle)
+        else:
+            error = Overloaded("too many connections to the sidecar")
+            self.write(self.gateway.answer(error, method=b"", close=True))
+            self._linger()
+
+    def data_received(self, data: bytes) -> None:
+        match self._phase:
+            case Phase.HEAD:
+                self._read_heads(data)
+            case Phase.LENGTH:
+                self._read_length(data)
+            case Phase.CHUNKED:
+                self._read_chunked(data)
+            case Phase.ANSWER:
+                self._read_ahead(data)
+            case Phase.TUNNEL:
+                if self._tunnel is not None:
+                    self._tunnel.from_client(data)
+                else:
+                    self._read_ahead(data)
+            case Phase.LINGER:
+                self._left -= len(data)
+                if self._left < 0:
+                    self.abort()
+            case Phase.CLOSED:
+                pass
+
+    def eof_received(self) -> bool:
+        match self._phase:
+            case Phase.ANSWER:
+                self._half_closed = True  # it may well wait for its answer
+                return True
+            case Phase.TUNNEL:
+                if self._tunnel is None:
+                    return False
+                self._tunnel.client_eof()
+                return True
+            case _:
+                return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why a client left changes nothing
+        self._phase = Phase.CLOSED
+        self._deadline = math.inf
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.client_gone()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.close()
+        self._listener.closed(self)
+
+    def pause_writing(self) -> None:
+        self._client_writable(False)
+
+    def resume_writing(self) -> None:
+        self._client_writable(True)
+
+    def _client_writable(self, writable: bool) -> None:
+        self._write_paused = not writable
+        if self._relay is not None:
+            self._relay.client_writable(writable)
+        elif self._tunnel is not None:
+            self._tunnel.client_writable(writable)
+        elif writable:
+            self._advance()
+            if self._phase is Phase.HEAD:
+                self.resume_reading()
+
+    # --- reading requests ---
+
+    def _read_heads(self, data: bytes) -> None:
+        """Take requests off the bytes at hand as long as there is a whole head and nobody waits for an answer."""
+        buffer = self._buffer
+        if not buffer and not self._write_paused and data[0] > 0x20 and (end := data.find(END_OF_HEAD)) >= 0:
+            # The usual case: one read, one head; no copy through the buffer.
+            end += 4
+            if len(data) > end:
+                buffer += memoryview(data)[end:]
+                data = data[:end]
+            self._advancing = True
+            try:
+                self._take_head(data)
+            finally:
+                self._advancing = False
+        else:
+            self._read_ahead(data)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go on with what is buffered, unless the client does not read its answers. Answers may come at once, so this
+        loops instead of recursing."""
+        if self._advancing or self._write_paused:
+            return
+        self._advancing = True
+        try:
+            while self._buffer and self._phase is Phase.HEAD and self._head_from_buffer():
+                pass
+        finally:
+            self._advancing = False
+
+    def _head_from_buffer(self) -> bool:
+        buffer = self._buffer
+        if buffer[0] in b"\r\n":
+            stripped = buffer.lstrip(b"\r\n")
+            if len(buffer) - len(stripped) > _MAX_LEADING_NEWLINES:
+                self._refuse(BadRequest("empty lines instead of a request"))
+                return False
+            buffer = self._buffer = stripped
+        end = buffer.find(END_OF_HEAD)
+        if end < 0:
+            self._await_rest_of_head()
+            return False
+        raw = bytes(memoryview(buffer)[: end + 4])
+        del buffer[: end + 4]
+        self._take_head(raw)
+        return True
+
+    def _await_rest_of_head(self) -> None:
+        """Part of a head is there: refuse at once what cannot become valid, and start the clock (slowloris)."""
+        buffer, limits = self._buffer, self.gateway.generation.limits
+        try:
+            if len(buffer) > limits.head:
+                if buffer.find(b"\r\n") < 0:
+                    raise TargetTooLong(f"the request line is longer than {limits.head} bytes")
+                raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
+            if buffer.count(b"\n") != buffer.count(b"\r\n"):
+                raise BadRequest("a line ends in something other than CRLF")
+            line, newline, _ = bytes(memoryview(buffer)[: limits.target + 64]).partition(b"\r\n")
+            if newline and line.rpartition(b" ")[2] not in VERSIONS:
+                raise VersionUnsupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        except SidecarError as error:
+            self._refuse(error)
+            return
+        if not self._head_timed:
+            self._head_timed = True  # further bytes do not set the clock back
+            self.set_deadline(limits.head_timeout)
+
+    def _take_head(self, raw: bytes) -> None:
+        self._head_timed = False
+        limits = self.gateway.generation.limits
+        head: RequestHead | None = None
+        try:
+            if len(raw) > limits.head:
+                raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
+            head = read_request_head(raw, max_fields=limits.fields, max_target=limits.target)
+            self._serve(head)
+        except SidecarError as error:
+            self._refuse(error, head)
+
+    def _serve(self, head: RequestHead) -> None:
+        gateway = self.gateway
+        generation = gateway.generation
+        if head.via:
+            refuse_loop(head, gateway.pseudonym)
+        entrance = self._listener.entrance
+        if self._tunnel_to is not None:
+            entrance = TunnelEntrance(generation.table.candidates("http", self._tunnel_to))
+        if head.method == b"CONNECT":
+            self._open_tunnel(head, entrance, generation)
+            return
+        candidates, path = entrance.admit(head)
+        route = None
+        if candidates.routes or not generation.forwards_unmatched:
+            route = candidates.match(head.method, path)
+        origin, host = candidates.leg(route)
+        relay = Relay(self, generation, head, route=route, origin=origin, host=host, path=path)
+        self._relay = relay
+        self._begin_body(head)
+        relay.start()
+        if self._buffer and self._phase in (Phase.LENGTH, Phase.CHUNKED):
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self.data_received(data)
+
+    def _begin_body(self, head: RequestHead) -> None:
+        if head.chunked:
+            self._phase, self._decoder = Phase.CHUNKED, ChunkedDecoder(BadRequest)
+        elif head.content_length:
+            self._phase, self._left = Phase.LENGTH, head.content_length
+        else:
+            self._phase = Phase.ANSWER
+
+    def _read_length(self, data: bytes) -> None:
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            self._body(data, ended=False)
+        else:
+            rest = data[self._left :] if left < 0 else b""
+            content = data[: self._left] if left < 0 else data
+            self._left = 0
+            self._phase = Phase.ANSWER
+            self._body(content, ended=True)
+            self._after_body(rest)
+
+    def _read_chunked(self, data: bytes) -> None:
+        assert self._decoder is not None  # noqa: S101 - the phase says so
+        try:
+            pieces, done, rest = self._decoder.feed(data)
+        except SidecarError as error:
+            if self._relay is not None:
+                self._relay.fail(error)
+            return
+        if done:
+            self._phase = Phase.ANSWER
+        if pieces or done:
+            self._body(b"".join(pieces), ended=done)
+        if done:
+            self._after_body(rest)
+
+    def _body(self, data: bytes, *, ended: bool) -> None:
+        if self._relay is not None:
+            self._relay.request_continues(data, ended)
+
+    def _after_body(self, rest: bytes) -> None:
+        if rest:
+            self.data_received(rest)
+
+    def _read_ahead(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > self.gateway.generation.limits.head:
+            self.pause_reading()
+
+    # --- CONNECT ---
+
+    def _open_tunnel(self, head: RequestHead, entrance: Entrance, generation: Generation) -> None:
+        """Three kinds: to a route's plain port (HTTP inside, injected), past a route, and to anywhere else."""
+        if not entrance.takes_connect:
+            raise BadRequest("CONNECT goes to a forward listener")
+        authority = connect_authority(head)
+        table = generation.table
+        candidates = table.candidates("http", authority)
+        if candidates.routes and (authority.port == 80 or not candidates.routes[0].tls):
+            self._tunnel_to = authority
+            self._count_connect(candidates.routes[0].meters, 200)
+            self.write(_ESTABLISHED)
+            return
+        route = table.tunnelled(authority)
+        if route is not None:
+            self._tunnel_through(authority, route, route.meters, generation)
+        elif not generation.forwards_unmatched:
+            raise TargetUnmatched("no route matches this host and port, so no tunnel is opened to it")
+        elif authority.port not in TUNNEL_PORTS:
+            raise TunnelDenied("tunnels to hosts without a route go to ports 443 and 80 only")
+        else:
+            self._tunnel_through(authority, None, generation.unmatched_meters, generation)
+
+    def _tunnel_through(
+        self, authority: Authority, route: Route | None, meters: RouteMeters, generation: Generation
+    ) -> None:
+        self._phase = Phase.TUNNEL
+        self.pause_reading()
+        self.set_deadline(None)
+        origin = Origin(False, authority.host, authority.port or 443, None, route is not None)
+        self.gateway.tasks.spawn("open a tunnel", self._dial_tunnel(origin, authority, route, meters, generation))
+
+    async def _dial_tunnel(
+        self, origin: Origin, authority: Authority, route: Route | None, meters: RouteMeters, generation: Generation
+    ) -> None:
+        gateway, limits = self.gateway, generation.limits
+        try:
+            tunnel = Tunnel(self, idle_seconds=limits.tunnel_idle, closed=self._tunnel_closed)
+            await gateway.pool.open_tunnel(origin, limits, tunnel)
+        except SidecarError as error:
+            if isinstance(error, UpstreamError):
+                meters.upstream_errors[error.reason].value += 1
+            elif isinstance(error, Denied):
+                gateway.count_denied(error)
+            gateway.complain(meters, error)
+            self._count_connect(meters, error.status)
+            if self._phase is Phase.TUNNEL:
+                self.write(gateway.answer(error, method=b"CONNECT", close=True))
+                self._linger()
+            return
+        if self._phase is not Phase.TUNNEL:
+            tunnel.close()
+            return
+        self._count_connect(meters, 200)
+        if route is not None:
+            gateway.note_bypass(route, authority)
+        self._tunnel = tunnel
+        self.write(_ESTABLISHED)
+        self.set_deadline(limits.tunnel_idle)
+        if self._buffer:
+            early = bytes(self._buffer)
+            self._buffer.clear()
+            tunnel.from_client(early)
+        self.resume_reading()
+
+    def _count_connect(self, meters: RouteMeters, status: int) -> None:
+        meters.answered(b"CONNECT", status).value += 1
+
+    def _tunnel_closed(self) -> None:
+        self._tunnel = None
+
+    def tunnel_over(self) -> None:
+        """The tunnel has ended: what is written is flushed, then the connection closes."""
+        self._close()
+
+    # --- for exchange and tunnel ---
+
+    @property
+    def is_reading(self) -> bool:
+        return not self._paused
+
+    def pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        if self._phase is not Phase.CLOSED:
+            self._transport.write(data)
+
+    def write_eof(self) -> None:
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def write_answer(
+        self, error: SidecarError, *, method: bytes, close: bool, credential: str | None, generation: int | None
+    ) -> None:
+        """Send an answer of the sidecar's own to the current request."""
+        self.write(self.gateway.answer(error, method=method, close=close, credential=credential, generation=generation))
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """When the connection is looked at next; None for never."""
+        self._deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
+
+    def abort(self) -> None:
+        """Break off without flushing."""
+        self._phase = Phase.CLOSED
+        self._transport.abort()
+
+    def exchange_over(self, *, request_done: bool) -> None:
+        """The current answer is written; go on with the next request, or end."""
+        relay, self._relay = self._relay, None
+        if relay is None or self._phase is Phase.CLOSED:
+            return
+        if not request_done:
+            self._linger()
+        elif relay.closes_client or self._half_closed:
+            if self._buffer:
+                self._linger()
+            else:
+                self._close()
+        else:
+            self._phase = Phase.HEAD
+            self.set_deadline(self.gateway.generation.limits.client_idle)
+            if self._paused:
+                self.resume_reading()
+            if self._buffer and not self._advancing:
+                self._advance()
+
+    # --- refusals and the end ---
+
+    def _refuse(self, error: SidecarError, head: RequestHead | None = None) -> None:
+        """Answer a request that gets no exchange. Bad syntax ends the connection: where the next request would begin
+        is anybody's guess. A refusal of a well-formed request does not, if its body is not in the way."""
+        gateway = self.gateway
+        meters = gateway.generation.unmatched_meters
+        if isinstance(error, Denied):
+            gateway.count_denied(error)
+        keeps = head is not None and isinstance(error, Denied) and not head.close and not head.has_body
+        method = head.method if head is not None else b""
+        # What follows a refused CONNECT may be the other protocol's bytes, sent early: never read as requests.
+        keeps = keeps and method != b"CONNECT" and not gateway.draining and not self._half_closed
+        meters.answered(method, error.status).value += 1
+        gateway.complain(meters, error)
+        self.write(gateway.answer(error, method=method, close=not keeps))
+        if keeps:
+            self._phase = Phase.HEAD
+            self.set_deadline(gateway.generation.limits.client_idle)
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        self._phase = Phase.LINGER
+        self._buffer.clear()
+        self._left = LINGER_BYTES
+        self.write_eof()
+        self.set_deadline(LINGER_SECONDS)
+        self.resume_reading()
+
+    def _close(self) -> None:
+        if self._phase is not Phase.CLOSED:
+            self._phase = Phase.CLOSED
+            self.set_deadline(FLUSH_SECONDS)
+            self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Act on a deadline that has passed; called by the coarse timer of the process."""
+        if now < self._deadline:
+            return
+        self._deadline = math.inf
+        if self._relay is not None:
+            self._relay.expired()
+        elif self._phase is Phase.HEAD and self._buffer:
+            seconds = self.gateway.generation.limits.head_timeout
+            self._refuse(HeadTimeout(f"no whole request head within {seconds:g} s"))
+        elif self._phase is Phase.HEAD:
+            self._close()
+        else:
+            self.abort()
+
+    def drain(self) -> None:
+        """The process wants to end: an idle connection closes now, a busy one after its answer."""
+        if self._phase is Phase.HEAD and not self._buffer:
+            self._close()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._relay is None and self._phase in (Phase.HEAD, Phase.CLOSED, Phase.LINGER)
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.listener_name} {self._phase.name}>"

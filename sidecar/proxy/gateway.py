@@ -1,0 +1,153 @@
+"""What all connections share: the pool, the counters, the clock, and the generation of the configuration that is now.
+
+A reload builds a new ``Generation`` and puts it here in one assignment. A request keeps the one it began with; the next
+request on the same connection finds the new one. Everything else outlives a reload.
+"""
+
+from __future__ import annotations
+
+import secrets
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+from sidecar.proxy.answers import answer
+from sidecar.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.config.model import Limits
+    from sidecar.errors import Denied, SidecarError
+    from sidecar.proxy.routing import Authority, Route, RoutingTable
+    from sidecar.proxy.upstream import UpstreamPool
+    from sidecar.runtime import Clock, Tasks
+    from sidecar.telemetry.access_log import AccessLog
+    from sidecar.telemetry.metrics import Metrics, RouteMeters
+
+COMPLAINT_INTERVAL_SECONDS: Final = 10.0
+"""One log line per route and reason in this time; the metrics count every case."""
+_MAX_BYPASSED_HOSTS: Final = 256
+
+
+class Generation:
+    """What one configuration says about requests; replaced whole, never changed.
+
+    Args:
+        table: its routes.
+        limits: its limits.
+        forwards_unmatched: hosts without a route are passed through untouched.
+        unmatched_meters: where those are counted.
+    """
+
+    __slots__ = ("forwards_unmatched", "limits", "table", "unmatched_meters")
+
+    def __init__(
+        self, table: RoutingTable, limits: Limits, *, forwards_unmatched: bool, unmatched_meters: RouteMeters
+    ) -> None:
+        self.table = table
+        self.limits = limits
+        self.forwards_unmatched = forwards_unmatched
+        self.unmatched_meters = unmatched_meters
+
+
+class Gateway:
+    """The shared part of the data path.
+
+    Args:
+        generation: the first one.
+        pool: connections to upstreams.
+        metrics: the counters.
+        tasks: owner of what has to wait.
+        clock: token lifetimes are judged on it.
+        loop_time: the event loop's clock, for deadlines.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        *,
+        pool: UpstreamPool,
+        metrics: Metrics,
+        tasks: Tasks,
+        clock: Clock,
+        loop_time: Callable[[], float],
+    ) -> None:
+        self.generation = generation
+        self.pool = pool
+        self.metrics = metrics
+        self.tasks = tasks
+        self.clock = clock
+        self.loop_time = loop_time
+        self.log = get_logger("proxy")
+        self.access_log: AccessLog | None = None
+        self.draining = False
+        self.open_connections = 0
+        # A name of this process alone (RFC 9110 section 7.6.3): sidecars may stand in a row, a loop is only through us.
+        self.pseudonym: Final = b"token-sidecar-" + secrets.token_hex(4).encode()
+        self.via_request: Final = b"Via: 1.1 " + self.pseudonym + b"\r\n"
+        self.via_response: Final = b"Via: 1.1 token-sidecar\r\n"
+        self._date_at = -1
+        self._date = b""
+        self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
+        self._bypassed: set[str] = set()
+
+    def date(self) -> bytes:
+        """The Date field's value, made once a second (RFC 9110 section 6.6.1)."""
+        now = int(self.clock.wall())
+        if now != self._date_at:
+            self._date_at = now
+            self._date = formatdate(now, usegmt=True).encode()
+        return self._date
+
+    def date_line(self) -> bytes:
+        """A complete Date line."""
+        return b"Date: " + self.date() + b"\r\n"
+
+    def answer(
+        self,
+        error: SidecarError,
+        *,
+        method: bytes,
+        close: bool,
+        credential: str | None = None,
+        generation: int | None = None,
+    ) -> bytes:
+        """The bytes of an answer of our own; see ``answers.answer``."""
+        return answer(error, method=method, date=self.date(), close=close, credential=credential, generation=generation)
+
+    def count_denied(self, error: Denied) -> None:
+        """Count a refusal by its reason."""
+        self.metrics.denied[error.reason].value += 1
+
+    def complain(self, meters: RouteMeters, error: SidecarError) -> None:
+        """Log a failed request, at most once per route and reason in a while, with how many were left out."""
+        key = (meters.label, error.reason)
+        now = self.loop_time()
+        last, left_out = self._complaints.get(key, (-COMPLAINT_INTERVAL_SECONDS, 0))
+        if now - last < COMPLAINT_INTERVAL_SECONDS:
+            self._complaints[key] = (last, left_out + 1)
+            return
+        self._complaints[key] = (now, 0)
+        self.log.warning(
+            "request_failed",
+            route=meters.label,
+            reason=error.reason,
+            fault=error.fault.value,
+            status=error.status,
+            detail=error.detail,
+            left_out=left_out,
+        )
+
+    def note_bypass(self, route: Route, authority: Authority) -> None:
+        """A tunnel was opened to a host that has a route: count it, and say once per host what would help."""
+        route.meters.injections["bypassed_connect"].value += 1
+        if authority.host in self._bypassed or len(self._bypassed) >= _MAX_BYPASSED_HOSTS:
+            return
+        self._bypassed.add(authority.host)
+        self.log.warning(
+            "injection_bypassed",
+            host=authority.host,
+            route=route.label,
+            detail="the app opened a CONNECT tunnel, so its requests are encrypted past the sidecar and get no token",
+            remedy=f"call http://{authority.host}/ through HTTP_PROXY (it leaves as https), or use a reverse listener",
+        )

@@ -1,0 +1,233 @@
+"""Sockets the app connects to: bound first, served later, kept across reloads, and the coarse timer of the data path.
+
+A TCP listener binds with ``SO_REUSEADDR``. A Unix socket gets the mode and group of the configuration before anybody
+can connect; a stale file of a dead process is removed, a living one is an error. Deadlines are not timers of their own:
+one sweep a second (less for short limits) looks at every connection, because a timer per request would cost more than
+reading it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sidecar.errors import CannotBind
+from sidecar.proxy.connection import ClientConnection
+
+if TYPE_CHECKING:
+    from sidecar.config.model import Bind
+    from sidecar.proxy.entrance import Entrance
+    from sidecar.proxy.gateway import Gateway
+    from sidecar.telemetry.metrics import ListenerMeters
+
+BACKLOG: Final = 1024
+SWEEP_SECONDS: Final = 1.0
+SHORTEST_SWEEP_SECONDS: Final = 0.05
+_SWEEPS_PER_LIMIT: Final = 8
+
+
+def open_socket(bind: Bind, what: str) -> socket.socket:
+    """A bound, listening, non-blocking socket.
+
+    Args:
+        bind: the address from the configuration.
+        what: who wants it, for the message.
+
+    Raises:
+        CannotBind: with one sentence that names the address and the reason.
+    """
+    try:
+        return _open_unix(bind) if bind.is_unix else _open_tcp(bind)
+    except OSError as exc:
+        raise CannotBind(f"{what} cannot listen on {bind}: {_why(exc)}") from exc
+
+
+def _why(exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return "the address is in use by another process"
+    if exc.errno == errno.EACCES:
+        return "permission denied"
+    return exc.strerror or str(exc)
+
+
+def _open_tcp(bind: Bind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    host = "127.0.0.1" if bind.host == "localhost" else bind.host
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "[::]" means every address, IPv4 ones included: that is what kubelet probes in either kind of cluster.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, bind.port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(bind: Bind) -> socket.socket:
+    path = Path(bind.path)
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect between bind and chmod: the file is made without any permission for others.
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+        if bind.group:
+            shutil.chown(path, group=bind.group)
+        path.chmod(bind.mode)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except LookupError as exc:
+        sock.close()
+        path.unlink(missing_ok=True)
+        raise OSError(errno.EINVAL, f"there is no group {bind.group}") from exc
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket file of a process that is gone; never anything else."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "there is a file of another kind at this path")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            raise OSError(errno.EADDRINUSE, "the address is in use by another process")
+
+
+class Listener:
+    """One socket that is served.
+
+    Args:
+        name: from the configuration; the label of its metrics.
+        bind: where.
+        gateway: the shared part of the data path.
+        entrance: what it admits; replaced on reload.
+        meters: its counters.
+    """
+
+    def __init__(self, name: str, bind: Bind, *, gateway: Gateway, entrance: Entrance, meters: ListenerMeters) -> None:
+        self.name = name
+        self.bind = bind
+        self.gateway = gateway
+        self.entrance = entrance
+        self.meters = meters
+        self.connections: set[ClientConnection] = set()
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+
+    def open(self) -> None:
+        """Bind the socket, without serving it yet: all sockets are had, or none is served.
+
+        Raises:
+            CannotBind
+        """
+        self._socket = open_socket(self.bind, f"listener {self.name}")
+
+    async def serve(self) -> None:
+        """Accept connections from now on."""
+        sock = self._socket
+        if sock is None:
+            raise CannotBind(f"listener {self.name} has no socket")
+        loop = asyncio.get_running_loop()
+        if self.bind.is_unix:
+            self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=sock)
+        else:
+            self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock)
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also where the configuration said 0; 0 for a Unix socket."""
+        if self._socket is None or self.bind.is_unix:
+            return 0
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Bound host and port; None for a Unix socket."""
+        if self._socket is None or self.bind.is_unix:
+            return None
+        host, port = self._socket.getsockname()[:2]
+        return str(host), int(port)
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Count a connection in; False when ``limits.connections`` are open already."""
+        self.connections.add(connection)
+        self.meters.connections_open.value += 1
+        gateway = self.gateway
+        gateway.open_connections += 1
+        if gateway.open_connections > gateway.generation.limits.connections:
+            gateway.metrics.connections_rejected["overloaded"].value += 1
+            return False
+        return True
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Count it out."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.meters.connections_open.value -= 1
+            self.gateway.open_connections -= 1
+
+    def drain(self) -> None:
+        """Close what is idle; what serves a request ends after its answer."""
+        for connection in list(self.connections):
+            connection.drain()
+
+    async def close(self) -> None:
+        """Accept no more and break off what is left."""
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+        for connection in list(self.connections):
+            connection.abort()
+        if self.bind.is_unix:
+            Path(self.bind.path).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name} {self.bind} connections={len(self.connections)}>"
+
+
+def sweep_interval(gateway: Gateway) -> float:
+    """How often deadlines are looked at: an eighth of the shortest limit, between 50 ms and a second."""
+    limits = gateway.generation.limits
+    shortest = min(
+        limits.head_timeout,
+        limits.body_idle,
+        limits.first_byte,
+        limits.response_idle,
+        limits.client_idle,
+        limits.upstream_idle,
+        limits.tunnel_idle,
+    )
+    return max(SHORTEST_SWEEP_SECONDS, min(SWEEP_SECONDS, shortest / _SWEEPS_PER_LIMIT))
+
+
+def sweep(gateway: Gateway, listeners: list[Listener]) -> None:
+    """Act on every deadline that has passed."""
+    now = gateway.loop_time()
+    for listener in listeners:
+        for connection in list(listener.connections):
+            connection.sweep(now)
+    gateway.pool.sweep(now)

@@ -1,0 +1,613 @@
+"""One request at work: obtains the token, borrows an upstream connection, passes bytes both ways, and ends once.
+
+``exchange`` decides, this file acts. On the warm path (a token in hand, an idle connection in the pool) everything
+happens inside the read callback of the client, without a task or a future. What has to wait, a first token, a fresh
+connection, the recovery from a 401, runs as a named task that the request owns and that ends with it.
+
+Whatever happens, ``_over`` runs exactly once: it gives the upstream connection back or closes it, counts, and hands the
+client connection its next request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.errors import (
+    BadRequest,
+    BodyTimeout,
+    Denied,
+    InternalError,
+    SidecarError,
+    TokenUnavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from sidecar.http.h1 import LAST_CHUNK, encode_chunk
+from sidecar.proxy.exchange import (
+    INTERIM_RESPONSES_FORWARDED,
+    Framing,
+    Injection,
+    ReplayBuffer,
+    injection_of,
+    interim_head,
+    may_retry_elsewhere,
+    request_head,
+    response_framing,
+    response_head,
+    token_was_refused,
+    wants_token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sidecar.broker.credential import PublishedToken
+    from sidecar.http.message import RequestHead, ResponseHead
+    from sidecar.proxy.gateway import Gateway, Generation
+    from sidecar.proxy.routing import Origin, Route
+    from sidecar.proxy.upstream import UpstreamConnection
+
+CLIENT_GONE: Final = 499
+"""Status counted and logged for a request whose client left before the answer, after nginx's usage."""
+
+
+class Client(Protocol):
+    """What an exchange asks of the connection its request came from."""
+
+    gateway: Gateway
+    listener_name: str
+
+    @property
+    def is_reading(self) -> bool:
+        """False while reading is paused."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def write_answer(
+        self, error: SidecarError, *, method: bytes, close: bool, credential: str | None, generation: int | None
+    ) -> None:
+        """Send an answer of the sidecar's own."""
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """``Relay.expired`` is called when it passes; None while something else bounds the time."""
+
+    def abort(self) -> None:
+        """Break the connection off, so that the answer does not look complete."""
+
+    def exchange_over(self, *, request_done: bool) -> None:
+        """The answer is written; ``request_done`` False if the request's body was not read to its end."""
+
+
+class _HeldAnswer:
+    """A 401 that is kept back while a newer token is fetched; relayed after all if there is none."""
+
+    __slots__ = ("body", "ended", "head", "lost")
+
+    def __init__(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        self.head = head
+        self.body = [body]
+        self.ended = ended
+        self.lost: SidecarError | None = None
+
+
+class Relay:
+    """One exchange between a client connection and an upstream connection.
+
+    Args:
+        client: where the request came from and the answer goes.
+        generation: the configuration this request is served under, to its end.
+        head: the request's head, checked.
+        route: what it matched; None passes it through untouched.
+        origin: where it goes.
+        host: the Host field it gets.
+        path: path and query as sent.
+    """
+
+    __slots__ = (
+        "_authorization",
+        "_client",
+        "_framing",
+        "_gateway",
+        "_generation",
+        "_head",
+        "_held",
+        "_host",
+        "_injection",
+        "_interim",
+        "_is_over",
+        "_mark",
+        "_meters",
+        "_origin",
+        "_outbox",
+        "_overhead",
+        "_path",
+        "_reason",
+        "_received",
+        "_replay",
+        "_replayed",
+        "_request_done",
+        "_response_started",
+        "_retried",
+        "_route",
+        "_sent",
+        "_started_at",
+        "_status",
+        "_task",
+        "_token",
+        "_upstream",
+        "_upstream_paused",
+        "closes_client",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        generation: Generation,
+        head: RequestHead,
+        *,
+        route: Route | None,
+        origin: Origin,
+        host: bytes,
+        path: bytes,
+    ) -> None:
+        self._client = client
+        self._gateway: Gateway = client.gateway
+        self._generation = generation
+        self._head = head
+        self._route = route
+        self._meters = route.meters if route is not None else generation.unmatched_meters
+        self._origin = origin
+        self._host = host
+        self._path = path
+        self._token: PublishedToken | None = None
+        self._authorization = b""
+        self._upstream: UpstreamConnection | None = None
+        self._upstream_paused = False
+        self._outbox: list[bytes] = []
+        self._request_done = not head.has_body
+        self._replay: ReplayBuffer | None = None if self._request_done else ReplayBuffer(generation.limits.replay_body)
+        self._replayed = False
+        self._retried = False
+        self._held: _HeldAnswer | None = None
+        self._interim = 0
+        self._response_started = False
+        self._framing = Framing.NONE
+        self._status = 0
+        self._received = 0
+        self._sent = 0
+        self._injection = ""
+        self._reason = ""
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+        self.closes_client = head.close
+        self._overhead = 0.0
+        self._started_at = self._mark = perf_counter()
+
+    # --- the way out: token, connection, request ---
+
+    def start(self) -> None:
+        """Set the exchange going; errors become answers."""
+        self._meters.in_flight.value += 1
+        try:
+            self._authorize()
+        except SidecarError as error:
+            self.fail(error)
+
+    def _authorize(self) -> None:
+        route = self._route
+        if route is None:
+            self._connect(self._own_authorization())
+        elif not wants_token(self._head, route):
+            self._count(Injection.ALREADY_PRESENT)
+            self._connect(self._own_authorization())
+        elif (token := route.credential.usable(self._gateway.clock.now())) is not None:
+            self._inject(token)
+        else:
+            self._in_background("wait for a token", self._await_token(route))
+
+    def _own_authorization(self) -> bytes:
+        lines = self._head.authorization
+        if not lines:
+            return b""
+        if len(lines) > 1:
+            raise BadRequest("more than one Authorization field")
+        return lines[0] + b"\r\n"
+
+    async def _await_token(self, route: Route) -> None:
+        try:
+            token = await route.credential.wait()
+        except TokenUnavailable:
+            self._count(Injection.NO_TOKEN)
+            if not route.fail_open:
+                raise
+            self._mark = perf_counter()
+            self._connect(b"")
+        else:
+            self._mark = perf_counter()
+            self._inject(token)
+
+    def _inject(self, token: PublishedToken) -> None:
+        self._token = token
+        self._count(injection_of(token, self._gateway.clock.now()))
+        self._connect(token.header)
+
+    def _count(self, injection: Injection) -> None:
+        self._count_as(injection.value)
+
+    def _count_as(self, result: str) -> None:
+        self._injection = result
+        self._meters.injections[result].value += 1
+
+    def _connect(self, authorization: bytes) -> None:
+        self._authorization = authorization
+        upstream = self._gateway.pool.take(self._origin, self._gateway.loop_time())
+        if upstream is not None:
+            self._send(upstream)
+        else:
+            self._in_background("connect", self._dial())
+
+    async def _dial(self) -> None:
+        upstream = await self._gateway.pool.dial(self._origin, self._generation.limits)
+        self._mark = perf_counter()
+        self._send(upstream)
+
+    def _send(self, upstream: UpstreamConnection) -> None:
+        again = self._upstream_used_before()
+        self._upstream = upstream
+        upstream.begin(self, self._head.method)
+        upstream.write(
+            request_head(
+                self._head,
+                path=self._path,
+                host=self._host,
+                via=self._gateway.via_request,
+                authorization=self._authorization,
+            )
+        )
+        pieces = self._replay.pieces if again and self._replay is not None else self._outbox
+        for piece in pieces:
+            upstream.write(piece)
+        self._outbox.clear()
+        limits = self._generation.limits
+        if self._request_done:
+            self._client.set_deadline(limits.first_byte)
+        else:
+            self._client.set_deadline(limits.body_idle)
+            self._client.resume_reading()
+        self._overhead += perf_counter() - self._mark
+
+    def _upstream_used_before(self) -> bool:
+        return self._retried or self._replayed
+
+    def _in_background(self, name: str, work: Coroutine[None, None, None]) -> None:
+        if not self._request_done:
+            self._client.pause_reading()
+        self._overhead += perf_counter() - self._mark
+        self._client.set_deadline(None)
+        self._task = self._gateway.tasks.spawn(name, self._guard(work))
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except SidecarError as error:
+            self.fail(error)
+        except Exception as exc:
+            self._gateway.log.error("request_crashed", exc_info=exc)
+            self.fail(InternalError("unexpected error; the log has it"))
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None
+
+    # --- from the client ---
+
+    def request_continues(self, data: bytes, ended: bool) -> None:
+        """More of the request's body, without the framing it came in."""
+        self._received += len(data)
+        if self._head.chunked:
+            data = encode_chunk([data]) + LAST_CHUNK if ended else encode_chunk([data])
+        if ended:
+            self._request_done = True
+        if not data or self._is_over:
+            return
+        if self._replay is not None:
+            self._replay.add(data)
+        upstream = self._upstream
+        if upstream is None:
+            self._outbox.append(data)
+            if not ended:
+                self._client.pause_reading()
+            return
+        upstream.write(data)
+        if self._response_started:
+            return
+        limits = self._generation.limits
+        self._client.set_deadline(limits.first_byte if self._request_done else limits.body_idle)
+
+    def client_gone(self) -> None:
+        """The client will not read the answer: end the upstream's work too."""
+        if not self._is_over:
+            if not self._response_started:
+                self._status = CLIENT_GONE
+            self._over(reuse=False)
+
+    def client_writable(self, writable: bool) -> None:
+        """Back-pressure from the client to the upstream."""
+        if writable == self._upstream_paused and self._upstream is not None and self._held is None:
+            self._upstream_paused = not writable
+            if writable:
+                self._upstream.resume_reading()
+            else:
+                self._upstream.pause_reading()
+
+    def expired(self) -> None:
+        """The deadline passed that was set last."""
+        limits = self._generation.limits
+        if self._response_started:
+            if not self._upstream_paused:  # otherwise it is the client that does not read
+                self._meters.upstream_errors["timeout"].value += 1
+            self._abort_client()
+        elif self._request_done:
+            self.fail(UpstreamTimeout(f"no answer from the upstream within {limits.first_byte:g} s"))
+        elif self._client.is_reading:
+            self.fail(BodyTimeout(f"the request body stopped for {limits.body_idle:g} s"))
+        else:
+            self.fail(UpstreamTimeout(f"the upstream took no data for {limits.body_idle:g} s"))
+
+    # --- from the upstream (the Receiver of its connection) ---
+
+    def interim_response(self, head: ResponseHead) -> None:
+        """1xx go to clients that know them (RFC 9110 section 15.2), a bounded number."""
+        self._interim += 1
+        if self._head.minor == 1 and self._interim <= INTERIM_RESPONSES_FORWARDED:
+            self._client.write(interim_head(head, via=self._gateway.via_response))
+
+    def response_begins(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        """The final head: a refused token is kept back and tried to be mended, everything else is relayed."""
+        self._mark = perf_counter()
+        if self._token is not None:
+            if head.status == 401:
+                if self._hold_for_recovery(head, body, ended):
+                    return
+                self._meters.unauthorized["rejected"].value += 1
+            else:
+                self._token_was_taken(head)
+        self._relay_head(head, body, ended)
+
+    def _token_was_taken(self, head: ResponseHead) -> None:
+        route, token = self._route, self._token
+        if self._replayed:
+            self._meters.unauthorized["recovered"].value += 1
+        if route is not None and token is not None and head.status < 400:
+            route.accepted_generation = token.generation
+
+    def _relay_head(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        self._response_started = True
+        self._status = head.status
+        if self._replay is not None:
+            self._replay.give_up()
+        framing = self._framing = response_framing(head, self._head)
+        if not self._request_done or framing is Framing.CLOSE or self._gateway.draining:
+            self.closes_client = True
+        data = response_head(
+            head,
+            framing,
+            via=self._gateway.via_response,
+            date=b"" if head.has_date else self._gateway.date_line(),
+            close=self.closes_client,
+        )
+        if body or ended:
+            self._sent += len(body)
+            data += self._framed(body, ended)
+        self._client.write(data)
+        if ended:
+            self._overhead += perf_counter() - self._mark
+            self._over(reuse=True)
+        else:
+            self._client.set_deadline(self._generation.limits.response_idle)
+            self._overhead += perf_counter() - self._mark
+
+    def _framed(self, body: bytes, ended: bool) -> bytes:
+        if self._framing is not Framing.CHUNKED:
+            return body
+        return encode_chunk([body]) + LAST_CHUNK if ended else encode_chunk([body])
+
+    def response_continues(self, body: bytes, ended: bool) -> None:
+        """More of the answer's body."""
+        held = self._held
+        if held is not None:
+            held.body.append(body)
+            held.ended = ended
+            return
+        self._sent += len(body)
+        if self._framing is Framing.CHUNKED:
+            body = self._framed(body, ended)
+        if body:
+            self._client.write(body)
+        if ended:
+            self._over(reuse=True)
+        else:
+            self._client.set_deadline(self._generation.limits.response_idle)
+
+    def upstream_writable(self, writable: bool) -> None:
+        """Back-pressure from the upstream to the client."""
+        if self._request_done:
+            return
+        if writable:
+            self._client.resume_reading()
+        else:
+            self._client.pause_reading()
+
+    def upstream_lost(self, error: SidecarError) -> None:
+        """The connection died: retry where that is right, tell the client where that is possible, else break off."""
+        upstream, self._upstream = self._upstream, None
+        if self._held is not None:
+            self._held.lost = error
+            return
+        if self._response_started:
+            self._meters.upstream_errors[error.reason].value += 1
+            self._gateway.complain(self._meters, error)
+            self._abort_client()
+            return
+        if upstream is not None and may_retry_elsewhere(
+            self._head,
+            reused=upstream.served > 0,
+            answered=upstream.answered,
+            body_kept=self._replay is None or self._replay.whole,
+            sent=True,
+            retried=self._retried,
+        ):
+            self._retried = True
+            self._mark = perf_counter()
+            self._in_background("connect again", self._dial())
+            return
+        self.fail(error)
+
+    # --- a refused token ---
+
+    def _hold_for_recovery(self, head: ResponseHead, body: bytes, ended: bool) -> bool:
+        """Keep a 401 back if it says that the token is bad and the request can be sent again; at most once."""
+        if self._replayed or not token_was_refused(head):
+            return False
+        if self._replay is not None and not self._replay.whole:
+            self._renew_for_the_next()
+            return False
+        self._held = _HeldAnswer(head, body, ended)
+        if not ended and self._upstream is not None:
+            self._upstream.pause_reading()
+        self._in_background("recover from 401", self._recover())
+        return True
+
+    async def _recover(self) -> None:
+        token = await self._newer_token()
+        self._mark = perf_counter()
+        held, self._held = self._held, None
+        if held is None or self._is_over:
+            return
+        if token is None or (self._replay is not None and not self._replay.whole):
+            self._meters.unauthorized["rejected"].value += 1
+            self._release_held(held)
+            return
+        self._replayed = True
+        self._give_back_upstream(reuse=held.ended and self._request_done)
+        self._token = token
+        self._connect(token.header)
+
+    async def _newer_token(self) -> PublishedToken | None:
+        route, token = self._route, self._token
+        if route is None or token is None:
+            return None
+        accepted = route.accepted_generation == token.generation
+        return await route.credential.renew_after_unauthorized(token.generation, accepted_before=accepted)
+
+    def _renew_for_the_next(self) -> None:
+        """This request cannot be replayed, but the next one shall have a token that works."""
+
+        async def renew() -> None:
+            await self._newer_token()
+
+        self._gateway.tasks.spawn("renew after 401", renew())
+
+    def _release_held(self, held: _HeldAnswer) -> None:
+        upstream = self._upstream
+        if not held.ended and not self._request_done:
+            self._client.resume_reading()
+        self._relay_head(held.head, b"".join(held.body), held.ended)
+        if held.lost is not None:
+            self._abort_client()
+        elif not held.ended and upstream is not None:
+            upstream.resume_reading()
+
+    # --- the end ---
+
+    def fail(self, error: SidecarError) -> None:
+        """End the exchange with an answer of our own, or by breaking off if the upstream's has begun."""
+        if self._is_over:
+            return
+        if isinstance(error, UpstreamError):
+            self._meters.upstream_errors[error.reason].value += 1
+        elif isinstance(error, Denied):
+            self._gateway.count_denied(error)
+            if self._route is not None:
+                self._count_as("denied")
+        self._gateway.complain(self._meters, error)
+        if self._response_started:
+            self._abort_client()
+            return
+        if not self._request_done or self._gateway.draining:
+            self.closes_client = True
+        self._status = error.status
+        self._reason = error.reason
+        credential = self._route.credential if self._route is not None else None
+        published = credential.published if credential is not None else None
+        self._client.write_answer(
+            error,
+            method=self._head.method,
+            close=self.closes_client,
+            credential=credential.name if credential is not None else None,
+            generation=published.generation if published is not None else None,
+        )
+        self._over(reuse=False)
+
+    def _abort_client(self) -> None:
+        """The answer cannot be completed: the client must not take what it has for the whole (RFC 9112 section 8)."""
+        client = self._client
+        self._over(reuse=False, tell_client=False)
+        client.abort()
+
+    def _over(self, *, reuse: bool, tell_client: bool = True) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._give_back_upstream(reuse=reuse and self._request_done)
+        self._account()
+        if tell_client:
+            self._client.exchange_over(request_done=self._request_done)
+
+    def _give_back_upstream(self, *, reuse: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        if self._upstream_paused:
+            self._upstream_paused = False
+            upstream.resume_reading()
+        if reuse:
+            gateway = self._gateway
+            gateway.pool.release(upstream, gateway.loop_time(), self._generation.limits.upstream_idle)
+        else:
+            upstream.close()
+
+    def _account(self) -> None:
+        meters = self._meters
+        duration = perf_counter() - self._started_at
+        meters.in_flight.value -= 1
+        meters.duration.observe(duration)
+        meters.answered(self._head.method, self._status).value += 1
+        gateway = self._gateway
+        gateway.metrics.overhead.observe(self._overhead)
+        if gateway.access_log is not None:
+            gateway.access_log.request(
+                listener=self._client.listener_name,
+                route=meters.label,
+                method=self._head.method,
+                host=self._host,
+                path=self._path,
+                status=self._status,
+                seconds=duration,
+                received=self._received,
+                sent=self._sent,
+                injection=self._injection,
+                generation=self._token.generation if self._token is not None else 0,
+                reason=self._reason,
+            )
+
+    def __repr__(self) -> str:
+        state = "over" if self._is_over else "answering" if self._response_started else "asking"
+        return f"<Relay {self._head.method!r} {state}>"

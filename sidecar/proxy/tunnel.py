@@ -1,0 +1,112 @@
+"""An opaque tunnel: bytes both ways, back-pressure both ways, and each side's end passed on (RFC 9110 section 9.3.6).
+
+The tunnel is the protocol of its upstream socket; the client's side is the connection it was opened on. It ends when
+both directions have ended, when either side breaks, or when nothing moved for ``limits.tunnel_idle``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.proxy.upstream import WRITE_HIGH_WATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TunnelClient(Protocol):
+    """What a tunnel asks of the client's connection."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def set_deadline(self, seconds: float | None) -> None: ...
+
+    def tunnel_over(self) -> None:
+        """Flush what is written and close."""
+
+
+class Tunnel(asyncio.Protocol):
+    """Joins a client connection and an upstream socket.
+
+    Args:
+        client: the client's side.
+        idle_seconds: how long nothing may move.
+        closed: told once when the tunnel has ended.
+    """
+
+    def __init__(self, client: TunnelClient, *, idle_seconds: float, closed: Callable[[], None]) -> None:
+        self._client = client
+        self._idle_seconds = idle_seconds
+        self._closed = closed
+        self._transport: asyncio.Transport
+        self._client_ended = False
+        self._upstream_ended = False
+        self._is_over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # always a stream transport
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
+    # --- from the upstream ---
+
+    def data_received(self, data: bytes) -> None:
+        self._client.write(data)
+        self._client.set_deadline(self._idle_seconds)
+
+    def eof_received(self) -> bool:
+        self._upstream_ended = True
+        if self._client_ended:
+            return False
+        self._client.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a tunnel passes on no reasons
+        self._end()
+
+    def pause_writing(self) -> None:
+        self._client.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client.resume_reading()
+
+    # --- from the client ---
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes for the upstream."""
+        self._transport.write(data)
+        self._client.set_deadline(self._idle_seconds)
+
+    def client_eof(self) -> None:
+        """The client sends no more; it may still read."""
+        self._client_ended = True
+        if self._upstream_ended:
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def client_writable(self, writable: bool) -> None:
+        """Back-pressure from the client."""
+        if self._transport.is_closing():
+            return
+        if writable:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def close(self) -> None:
+        """The client is gone or time is up."""
+        self._transport.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._closed()
+            self._client.tunnel_over()
