@@ -18,7 +18,7 @@ from tests.end_to_end.programs import Program, clean_environment
 from tests.end_to_end.waiting import free_port, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 PREFIX: Final = "tokensidecar_"
@@ -152,10 +152,18 @@ class SidecarProcess(Program):
 
     async def reload(self, configuration: Configuration, *, outcome: str = "applied") -> None:
         """Write a configuration, send SIGHUP, and wait until the reload has come out as expected."""
-        before = (await self.metrics()).value("config_reloads_total", result=outcome)
-        self.write(configuration)
-        self.send(signal.SIGHUP)
-        await until(lambda: self._reloaded(outcome, before), f"the reload is {outcome}")
+        await self._reload(lambda: self.write(configuration), outcome)
 
-    async def _reloaded(self, outcome: str, before: float) -> bool:
-        return (await self.metrics()).value("config_reloads_total", result=outcome) > before
+    async def reload_text(self, text: str, *, outcome: str = "applied") -> None:
+        """The same with the text of a file."""
+        await self._reload(lambda: self.write_text(text), outcome)
+
+    async def _reload(self, write: Callable[[], None], outcome: str) -> None:
+        before = (await self.metrics()).value("config_reloads_total", result=outcome)
+        write()
+        self.send(signal.SIGHUP)
+
+        async def done() -> bool:
+            return (await self.metrics()).value("config_reloads_total", result=outcome) > before
+
+        await until(done, f"the reload is {outcome}")
