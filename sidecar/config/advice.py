@@ -1,0 +1,83 @@
+"""What is allowed and yet worth a line at start: the warnings of ``check`` and of the log.
+
+Nothing here stops a start. A secret file that others may read is one of these warnings and not an error: the volumes of
+Kubernetes and Docker are readable inside their container by default, and there the container is the boundary.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from sidecar.config.files import references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sidecar.config.model import Configuration
+
+_CONTAINER_MOUNTS: Final = ("/run/secrets/", "/var/run/secrets/", "/run/credentials/")
+"""Where container engines, Kubernetes and systemd put secrets for one process alone."""
+
+
+def warnings(configuration: Configuration) -> list[str]:
+    """Every warning about a configuration, each one sentence that begins with the key it is about."""
+    return [
+        *_unused_credentials(configuration),
+        *_scopes_not_asked_for(configuration),
+        *_open_routes(configuration),
+        *_inline_secrets(configuration),
+        *secret_warnings(configuration),
+    ]
+
+
+def _unused_credentials(configuration: Configuration) -> Iterator[str]:
+    used = {route.credential for route in configuration.routes}
+    for name in configuration.credentials:
+        if name not in used:
+            yield f"credentials.{name}: no route uses it"
+
+
+def _scopes_not_asked_for(configuration: Configuration) -> Iterator[str]:
+    """An IdP may grant more than was asked (Entra's ``/.default``), but one that does not say is taken at its word."""
+    for name, credential in configuration.credentials.items():
+        absent = [scope for scope in credential.required_scopes if scope not in credential.scopes]
+        if absent:
+            yield f"credentials.{name}.required_scopes: not in scopes: {' '.join(absent)}"
+
+
+def _open_routes(configuration: Configuration) -> Iterator[str]:
+    for route in configuration.routes:
+        if route.on_failure == "open":
+            yield f"routes: {route.label} forwards requests without a token when there is none (on_failure: open)"
+
+
+def _inline_secrets(configuration: Configuration) -> Iterator[str]:
+    if configuration.allow_inline_secrets:
+        yield "allow_inline_secrets: whoever reads the configuration reads its secrets"
+
+
+def secret_warnings(configuration: Configuration) -> list[str]:
+    """Secret files that other users of the machine may read or write, outside the mounts made for one container."""
+    found = []
+    for key, reference in references(configuration):
+        path = reference.path
+        if path is not None and (danger := _danger(path)):
+            found.append(f"{key}: {reference} can be {danger} by every user of this machine")
+    return found
+
+
+def _danger(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None  # a missing secret is reported elsewhere
+    if mode & 0o002:
+        return "changed"
+    return "read" if mode & 0o004 and not _is_container_mount(path) else None
+
+
+def _is_container_mount(path: Path) -> bool:
+    # Kubernetes writes volumes behind a link called "..data", wherever they are mounted.
+    return os.path.lexists(path.parent / "..data") or str(path.absolute()).startswith(_CONTAINER_MOUNTS)

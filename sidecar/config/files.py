@@ -1,0 +1,100 @@
+"""The files a configuration names: CA bundles that must hold certificates, secrets that must be readable at start.
+
+A CA bundle that cannot be read is an error of the configuration, at its place. A missing secret is not: platforms mount
+secrets late, so ``run`` names all that are missing in one message with an exit code of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sidecar.config.model import Configuration, Credential, Route
+from sidecar.config.walker import Found, dotted
+from sidecar.errors import SecretMissing
+from sidecar.secrets import SecretReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LARGEST_BUNDLE: Final = 8 << 20
+KeyPath = tuple[str | int, ...]
+
+
+def ca_files(configuration: Configuration) -> list[Path]:
+    """Every CA bundle that the configuration names, once: what is watched for changes beside the file itself."""
+    named = [credential.ca_file for credential in configuration.credentials.values()]
+    named += [route.ca_file for route in configuration.routes]
+    return [Path(name) for name in dict.fromkeys(named) if name is not None]
+
+
+def refuse_unreadable(found: Found) -> None:
+    """Note every CA bundle that cannot be used, where the configuration names it."""
+    sections: list[tuple[KeyPath, Credential | Route]] = [*found.each(Credential), *found.each(Route)]
+    for path, struct in sections:
+        if struct.ca_file is not None and (reason := unusable_bundle(Path(struct.ca_file))):
+            found.fail((*path, "ca_file"), f"'ca_file': {reason}")
+
+
+def unusable_bundle(path: Path) -> str | None:
+    """Why a file is no CA bundle in PEM form; None if it is one."""
+    import ssl  # only where a bundle is configured: it costs as much as everything else here
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_BUNDLE + 1)
+    except OSError as exc:
+        return f"the file cannot be read: {exc.strerror or 'unknown reason'}"
+    if len(raw) > _LARGEST_BUNDLE:
+        return f"the file is larger than {_LARGEST_BUNDLE >> 20} MiB"
+    if b"-----BEGIN " not in raw or b"CERTIFICATE-----" not in raw:
+        return "the file holds no certificates in PEM form"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=raw.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError):
+        return "the file holds a certificate that cannot be read"
+    return None
+
+
+def references(configuration: Configuration) -> list[tuple[str, SecretReference]]:
+    """Every secret the configuration names, with the path of its key; a ``token_file`` is one too."""
+    found = [(dotted(path), reference) for path, reference in _references(configuration, ())]
+    for name, credential in configuration.credentials.items():
+        if credential.token_file is not None:
+            found.append((f"credentials.{name}.token_file", SecretReference("file", credential.token_file)))
+    return found
+
+
+def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretReference]]:
+    match value:
+        case SecretReference():
+            yield path, value
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                yield from _references(getattr(value, name), (*path, name))
+        case dict():
+            for name, element in value.items():
+                yield from _references(element, (*path, name))
+        case tuple():
+            for index, element in enumerate(value):
+                yield from _references(element, (*path, index))
+
+
+def missing_secrets(configuration: Configuration) -> None:
+    """See whether every secret can be read now.
+
+    Raises:
+        SecretMissing: names all that cannot, each with its key.
+    """
+    missing = []
+    for key, reference in references(configuration):
+        try:
+            reference.read()
+        except SecretMissing as exc:
+            missing.append(f"{key}: {exc.detail}")
+    if len(missing) == 1:
+        raise SecretMissing(missing[0])
+    if missing:
+        raise SecretMissing("\n  ".join([f"{len(missing)} secrets cannot be read:", *missing]))

@@ -1,0 +1,97 @@
+"""What a source line may show beneath an error: structure and known words, never what may be a secret.
+
+A value is hidden unless the walk over the model has recognised its place as one that holds no secret and its text as
+plain; keys likewise. Comments are cut off, because old secrets live there. When the text is not YAML at all, no place
+is known, and only a line that is plainly ``known_key: word`` is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sidecar.config.problems import Span
+
+HIDDEN: Final = "***"
+_WIDEST: Final = 100
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9_.,:/*\[\]~+=-]{1,200}\Z")
+_KEY_AND_WORD: Final = re.compile(r"(\s*(?:- +)*)([a-z_]+)(\s*:)(?:(\s+)(\S*))?\s*\Z")
+_COMMENT: Final = re.compile(r"(?:^|\s)#.*\Z")
+
+
+class Piece(Protocol):
+    """A scalar of the document."""
+
+    @property
+    def span(self) -> Span: ...
+
+    @property
+    def visible(self) -> bool: ...
+
+
+def is_plain_word(text: str) -> bool:
+    """Whether a value in a place without secrets may be shown: no spaces, no userinfo, no query."""
+    return _PLAIN_WORD.match(text) is not None
+
+
+def masked_line(line: str, number: int, pieces: Iterable[Piece]) -> tuple[str, list[int]]:
+    """The line with everything hidden that is not visible.
+
+    Args:
+        line: as it stands in the file.
+        number: its index.
+        pieces: the scalars of the document, in order.
+
+    Returns:
+        the text, and for each column of the line (and the one behind it) the column in the text.
+    """
+    text, at = "", 0
+    columns: list[int] = []
+    for piece in pieces:
+        span = piece.span
+        if span.end_line < number or span.line > number:
+            continue
+        start = span.column if span.line == number else 0
+        end = min(span.end_column if span.end_line == number else len(line), len(line))
+        if end <= start or start < at:
+            continue
+        columns += range(len(text), len(text) + start - at)
+        text += line[at:start]
+        shown = line[start:end] if piece.visible else HIDDEN
+        columns += [len(text) + (offset if piece.visible else 0) for offset in range(end - start)]
+        text += shown
+        at = end
+    rest = _COMMENT.sub("", line[at:])
+    columns += [len(text) + min(offset, len(rest)) for offset in range(len(line) - at + 1)]
+    return _printable(text + rest).rstrip(), columns
+
+
+def unparsed_line(line: str, known_keys: Collection[str]) -> str:
+    """What may be shown of a line of a text that is not YAML."""
+    match = _KEY_AND_WORD.match(_COMMENT.sub("", line))
+    if match is None or match[2] not in known_keys:
+        indent = line[: len(line) - len(line.lstrip())]
+        return _printable(indent) + (HIDDEN if line.strip() else "")
+    indent, key, colon, gap, word = match.groups()
+    shown = word if word is None or is_plain_word(word) else HIDDEN
+    return _printable(f"{indent}{key}{colon}{gap or ''}{shown or ''}")
+
+
+def windowed(text: str, caret: int, width: int) -> tuple[str, int, int]:
+    """Cut a long line to what stands around the caret."""
+    caret = min(caret, len(text))
+    width = max(1, min(width, len(text) - caret))
+    if len(text) <= _WIDEST:
+        return text, caret, width
+    first = max(0, min(caret - _WIDEST // 3, len(text) - _WIDEST))
+    cut = text[first : first + _WIDEST]
+    head, tail = "..." if first else "", "..." if first + _WIDEST < len(text) else ""
+    return head + cut + tail, caret - first + len(head), max(1, min(width, len(cut) - (caret - first)))
+
+
+def _printable(text: str) -> str:
+    """One column for each character; what moves the cursor or the reading direction becomes a question mark."""
+    return "".join(" " if char == "\t" else char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,83 @@
+"""A file to a configuration, or every error in it at once.
+
+The way: bytes to text, text to a tree with places (``document``), tree to structs (``walker``), structs against each
+other (``rules``), files that must be there (``files``). Nothing is ignored and nothing is guessed; secrets are not read
+here, because a missing one is another kind of error and a rotated one is read again later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sidecar.config import document, rules, walker
+from sidecar.config.files import missing_secrets, refuse_unreadable
+from sidecar.config.problems import ConfigurationErrors, Problems, Span
+from sidecar.config.shapes import keys_without_secrets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.config.model import Configuration
+
+__all__ = ["ConfigurationErrors", "load", "missing_secrets", "parse"]
+
+_LARGEST: Final = f"{document.MAX_BYTES >> 20} MiB"
+
+
+def load(path: Path) -> Configuration:
+    """Read a configuration file.
+
+    Raises:
+        ConfigurationErrors: it cannot be read or used; carries every error with its place.
+    """
+    problems = Problems(str(path))
+    text = _text(path, problems)
+    if text is None:
+        raise problems.error()
+    return parse(text, str(path))
+
+
+def parse(text: str, filename: str, *, check_files: bool = True) -> Configuration:
+    """Read a configuration that is at hand as text.
+
+    Args:
+        text: the YAML.
+        filename: what errors call it.
+        check_files: also see whether the CA files it names can be read.
+
+    Raises:
+        ConfigurationErrors: it cannot be used; carries every error with its place.
+    """
+    problems = Problems(filename)
+    if len(text.encode(errors="replace")) > document.MAX_BYTES:
+        problems.add(None, f"a configuration has at most {_LARGEST}")
+        raise problems.error()
+    source = document.read(text, problems, known_keys=keys_without_secrets())
+    if source.root is None:
+        raise problems.error(source.frame)
+    configuration, found = walker.walk(source.root, problems)
+    rules.check(configuration, found)
+    if check_files:
+        refuse_unreadable(found)
+    if problems or configuration is None:
+        raise problems.error(source.frame)
+    return configuration
+
+
+def _text(path: Path, problems: Problems) -> str | None:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(document.MAX_BYTES + 1)
+    except OSError as exc:
+        problems.add(None, f"the configuration cannot be read: {exc.strerror or 'unknown reason'}")
+        return None
+    if len(raw) > document.MAX_BYTES:
+        problems.add(None, f"a configuration has at most {_LARGEST}")
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        before = raw[: exc.start].decode()
+        line = before.count("\n")
+        problems.add(Span.point(line, len(before) - before.rfind("\n") - 1), "the configuration is not UTF-8 text")
+        return None

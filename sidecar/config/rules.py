@@ -1,0 +1,256 @@
+"""Rules across keys and sections that no single type can say: what is supported, listeners, limits, routes.
+
+The rules of a credential and its grant stand in ``credential_rules``. Each rule looks at what the walk found and notes
+errors at their place. A rule that needs a value which is broken keeps silent: that error is noted already, and a second
+one that follows from it would only mislead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.config import credential_rules, scalars
+from sidecar.config.model import NOT_YET, Bind, Configuration, Limits, Listener, Route, Telemetry
+from sidecar.config.problems import did_you_mean, listed, nearest
+from sidecar.config.shapes import FieldShape, ListShape, MapShape, Shape, StructShape, struct_shape
+from sidecar.config.walker import Found, Path, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecar.config.scalars import URLParts
+
+
+def check(configuration: Configuration | None, found: Found) -> None:
+    """Apply every rule; ``configuration`` is None if it could not be built, and then some rules have no ground."""
+    _not_yet(found)
+    for path, listener in found.each(Listener):
+        _listener(found, path, listener)
+    _distinct_names(found)
+    _distinct_binds(found)
+    credential_rules.check(found)
+    for path, route in found.each(Route):
+        _route(found, path, route)
+    _ties(found)
+    _distinct_labels(found)
+    for path, limits in found.each(Limits):
+        _limits(found, path, limits)
+    if configuration is not None:
+        _covered_upstreams(found, configuration)
+
+
+# --- features that do not exist yet ------------------------------------------------------------------------------
+
+
+def _not_yet(found: Found) -> None:
+    for path in list(found.written):
+        refused = NOT_YET.get(".".join(_pattern(path)))
+        if refused is None:
+            continue
+        value = found.values.get(path)
+        if refused:
+            if value in refused:
+                found.fail(path, f"'{path[-1]}: {value}' is not supported by this version")
+        elif path not in found.values or value != _default(path):
+            found.fail(path, f"'{dotted(path[-1:])}' is not supported by this version", at_key=True)
+
+
+def _pattern(path: Path) -> Iterator[str]:
+    """The path as ``NOT_YET`` writes it: ``*`` for an index and for a name that the user chose."""
+    for depth, part in enumerate(path):
+        chosen = isinstance(part, int) or path[:depth] == ("credentials",)
+        yield "*" if chosen else str(part)
+
+
+def _default(path: Path) -> Any:
+    """The model's default of a key."""
+    shape: Shape = struct_shape(Configuration)
+    known: FieldShape | None = None
+    for part in path:
+        match shape:
+            case StructShape(fields=fields):
+                known = fields[str(part)]
+                shape = known.shape
+            case ListShape(item):
+                shape = item
+            case MapShape(value=value):
+                shape = value
+    assert known is not None  # noqa: S101 - NOT_YET names keys
+    return known.default
+
+
+# --- listeners ---------------------------------------------------------------------------------------------------
+
+
+def _listener(found: Found, path: Path, listener: Listener) -> None:
+    bind = listener.bind
+    upstream = (*path, "upstream")
+    is_exposed = not bind.is_unix and not scalars.is_loopback(bind.host)
+    if is_exposed and not listener.beyond_loopback and found.is_sound((*path, "beyond_loopback")):
+        message = "whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true"
+        found.fail((*path, "bind"), message)
+    if not found.is_sound((*path, "mode")):
+        return
+    if listener.mode == "forward":
+        for key in ("upstream", "hosts"):
+            if found.given((*path, key)):
+                found.fail((*path, key), f"'{key}' belongs to a listener with mode: reverse", at_key=True)
+    elif not found.given(upstream):
+        found.fail(upstream, "a listener with mode: reverse needs its 'upstream'", at_key=True)
+    elif listener.upstream is not None:
+        _upstream(found, upstream, scalars.url_parts(listener.upstream))
+
+
+def _upstream(found: Found, path: Path, parts: URLParts) -> None:
+    if parts.path not in ("", "/") or parts.query:
+        found.fail(path, "an upstream is scheme, host and port; the path comes with each request")
+    if scalars.is_metadata(parts.host):
+        found.fail(path, _METADATA)
+
+
+_METADATA: Final = "link-local and metadata addresses are never upstreams"
+
+
+def _distinct_names(found: Found) -> None:
+    first: dict[str, Path] = {}
+    for path, listener in found.each(Listener):
+        other = first.setdefault(listener.name, path)
+        if other != path:
+            message = f"another listener has this name, in line {found.line((*other, 'name'))}"
+            found.fail((*path, "name"), message)
+
+
+def _distinct_binds(found: Found) -> None:
+    taken: list[tuple[Bind, str]] = []
+    for path, listener in found.each(Listener):
+        _take_bind(found, (*path, "bind"), listener.bind, taken)
+    telemetry = ("telemetry", "bind")
+    for _, section in found.each(Telemetry):
+        _take_bind(found, telemetry, section.bind, taken)
+    if found.is_sound(("telemetry",)) and telemetry not in found.written:
+        default = Telemetry().bind
+        for path, listener in found.each(Listener):
+            if _clash(listener.bind, default):
+                found.fail((*path, "bind"), f"telemetry listens on {default} unless telemetry.bind says otherwise")
+
+
+def _take_bind(found: Found, path: Path, bind: Bind, taken: list[tuple[Bind, str]]) -> None:
+    if path not in found.written:
+        return
+    for other, where in taken:
+        if _clash(bind, other):
+            found.fail(path, f"this address is taken in {where}")
+            return
+    taken.append((bind, f"line {found.line(path)}"))
+
+
+def _clash(one: Bind, other: Bind) -> bool:
+    """Whether the second of two sockets could not be opened. Port 0 is a new port each time."""
+    if one.is_unix or other.is_unix:
+        return one.path == other.path
+    if one.port != other.port or one.port == 0:
+        return False
+    return any(
+        mine == theirs or ({"0.0.0.0", "::"} & {mine, theirs} and (":" in mine) == (":" in theirs))  # noqa: S104
+        for mine in _addresses(one)
+        for theirs in _addresses(other)
+    )
+
+
+def _addresses(bind: Bind) -> tuple[str, ...]:
+    return ("127.0.0.1", "::1") if bind.host == "localhost" else (bind.host,)
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+
+def _limits(found: Found, path: Path, limits: Limits) -> None:
+    if limits.target > limits.head and found.is_sound(path):
+        key = "target" if (*path, "target") in found.written else "head"
+        found.fail((*path, key), "the request target is part of the head: 'target' cannot be larger than 'head'")
+
+
+# --- routes ------------------------------------------------------------------------------------------------------
+
+
+def _route(found: Found, path: Path, route: Route) -> None:
+    credential = (*path, "credential")
+    names = [str(place[1]) for place in found.written if len(place) == 2 and place[0] == "credentials"]
+    if route.credential not in names:
+        near = did_you_mean(nearest(route.credential, names))
+        found.fail(credential, f"no credential has this name{near}")
+    if scalars.is_metadata(route.host.removeprefix("*.")):
+        found.fail((*path, "host"), _METADATA)
+    for key in ("paths", "methods"):
+        if (*path, key) in found.written and not getattr(route, key) and found.is_sound((*path, key)):
+            found.fail((*path, key), f"an empty list matches nothing: leave '{key}' out for all", at_key=True)
+    if route.upstream_tls == "plain" and route.ca_file is not None and found.is_sound((*path, "upstream_tls")):
+        found.fail((*path, "ca_file"), "'ca_file' has no use with upstream_tls: plain", at_key=True)
+
+
+def _ties(found: Found) -> None:
+    """Two routes that the same request would match equally well (the order of the file decides nothing)."""
+    claimed: dict[tuple[str, int, str], list[tuple[Path, Route]]] = {}
+    for path, route in found.each(Route):
+        if not found.is_sound(path):
+            continue
+        for prefix in route.paths:
+            others = claimed.setdefault((route.host, route.upstream_port, prefix), [])
+            for other_path, other in others:
+                if methods := _shared_methods(route, other):
+                    message = f"the route in line {found.line((*other_path, 'host'))} has the same host, port and path"
+                    found.fail((*path, "host"), f"{message} for {methods}")
+                    break
+            others.append((path, route))
+
+
+def _shared_methods(one: Route, other: Route) -> str:
+    """A listed method is more specific than none, so a route for all and one for GET are no tie."""
+    if not one.methods and not other.methods:
+        return "every method"
+    shared = [method for method in one.methods if method in other.methods]
+    return listed(shared) if shared else ""
+
+
+def _distinct_labels(found: Found) -> None:
+    first: dict[str, Path] = {}
+    for path, route in found.each(Route):
+        if not route.paths or not found.is_sound(path):
+            continue
+        other = first.setdefault(route.label, path)
+        if other != path:
+            line = found.line((*other, "name" if (*other, "name") in found.written else "host"))
+            key = "name" if route.name is not None else "host"
+            wanted = "" if route.name is not None else ": give this one a 'name'"
+            found.fail((*path, key), f"the route in line {line} has the same label in metrics{wanted}")
+
+
+def _covered_upstreams(found: Found, configuration: Configuration) -> None:
+    """A reverse listener whose upstream has no route would answer 403 to everything."""
+    if not found.is_sound(("routes",)) or not found.is_sound(("unmatched",)):
+        return
+    for path, listener in found.each(Listener):
+        place = (*path, "upstream")
+        if listener.mode == "reverse" and listener.upstream is not None and found.is_sound(place):
+            reason = _uncovered(scalars.url_parts(listener.upstream), configuration)
+            if reason:
+                found.fail(place, reason)
+
+
+def _uncovered(upstream: URLParts, configuration: Configuration) -> str | None:
+    hosts = [route for route in configuration.routes if _covers_host(route, upstream.host)]
+    ports = [route for route in hosts if route.upstream_port == upstream.port]
+    wanted = "required" if upstream.scheme == "https" else "plain"
+    if any(route.upstream_tls == wanted for route in ports):
+        return None
+    if ports:
+        return f"the route for this host and port says upstream_tls: {ports[0].upstream_tls}; this URL needs {wanted}"
+    if configuration.unmatched == "forward":
+        return None
+    if hosts:
+        return f"no route covers port {upstream.port}; the route for this host has port {hosts[0].upstream_port}"
+    return "no route covers this host, so every request would be denied"
+
+
+def _covers_host(route: Route, host: str) -> bool:
+    return host.endswith(route.host[1:]) if route.host.startswith("*.") else host == route.host
