@@ -18,7 +18,6 @@ import secrets
 import socket
 import struct
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import parse_qsl, unquote_plus
@@ -29,6 +28,7 @@ from sidecar.runtime import SystemClock
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Mapping
 
 Form = list[tuple[str, str]]
 REMEMBERED: Final = 10_000
@@ -61,7 +61,7 @@ class Received:
 
     Args:
         at: the instant, on the provider's clock.
-        connection: numbers the connections from 1.
+        peer_port: the client's port, which tells connections apart.
     """
 
     at: float
@@ -69,7 +69,7 @@ class Received:
     path: str
     headers: Mapping[str, str]
     form: Form
-    connection: int
+    peer_port: int
 
     def field(self, name: str) -> str | None:
         """The first form field of that name."""
@@ -132,7 +132,6 @@ class MockIdP:
         self._always: Step | None = None
         self._runner: web.ServerRunner | None = None
         self._hanging: set[asyncio.Event] = set()
-        self._connections: dict[int, int] = {}
         self._count: Counter[str] = Counter()
 
     # --- addresses --------------------------------------------------------------------------------------------------
@@ -201,13 +200,13 @@ class MockIdP:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         form = parse_qsl((await request.read()).decode("utf-8", "replace"), keep_blank_values=True)
-        connection = self._connections.setdefault(id(request.protocol), len(self._connections) + 1)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        received = Received(self._now(), request.method, request.path, headers, form, connection)
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        received = Received(self._now(), request.method, request.path, headers, form, peer[1] if peer else 0)
         self.received.append(received)
         if received.path == f"{self._issuer_path}/token":
             return await self._token_endpoint(request, received)
-        if any(received.path == self._metadata_path(form) for form in self.metadata_forms):
+        if received.path in map(self._metadata_path, self.metadata_forms):
             return web.json_response(self._metadata())
         return web.json_response({"error": "not_found"}, status=404)
 
