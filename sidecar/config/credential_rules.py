@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sidecar.config import scalars
+from sidecar.config import hosts
 from sidecar.config.model import NOT_YET, Credential
 from sidecar.config.problems import listed
 
 if TYPE_CHECKING:
-    from sidecar.config.walker import Found, Path
+    from sidecar.config.found import Found, Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
     for key, url in (("token_url", credential.token_url), ("issuer", credential.issuer)):
         if url is None:
             continue
-        parts = scalars.url_parts(url)
+        parts = hosts.url_parts(url)
         if not parts.keeps_secrets:
             found.fail((*path, key), f"'{key}': http would send the client's secret in the clear: use https")
         if key == "issuer" and parts.query:

@@ -197,7 +197,7 @@ class _Builder:
 
     def _refuse_decoration(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._problems.add(_span(event), "aliases (*name) are not used here: write the value out")
+            self._problems.add(_span(event), "aliases (*name) are not used here; put text that starts with * in quotes")
             return
         if event.anchor is not None:
             self._problems.add(_span(event), "anchors (&name) are not used here")
@@ -224,6 +224,7 @@ _EXPLANATIONS: Final = (
     ("cannot start any token", "this character cannot begin a value: put the text in quotes"),
     ("block sequence entries are not allowed", "a list cannot begin here: put each '- ' on a line of its own"),
     ("did not find expected node content", "a value is missing here, or a bracket is not closed"),
+    ("expected alphabetic or numeric character", "text that starts with * or & needs quotes"),
     ("undefined tag handle", "tags (!name) are not used here; put text that starts with ! in quotes"),
 )
 

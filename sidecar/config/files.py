@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sidecar.config.model import Configuration, Credential, Route
-from sidecar.config.walker import Found, dotted
 from sidecar.errors import SecretMissing
 from sidecar.secrets import SecretReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.config.found import Found
+    from sidecar.config.found import Path as KeyPath
+
 _LARGEST_BUNDLE: Final = 8 << 20
-KeyPath = tuple[str | int, ...]
 
 
 def ca_files(configuration: Configuration) -> list[Path]:
@@ -60,7 +61,7 @@ def unusable_bundle(path: Path) -> str | None:
 
 def references(configuration: Configuration) -> list[tuple[str, SecretReference]]:
     """Every secret the configuration names, with the path of its key; a ``token_file`` is one too."""
-    found = [(dotted(path), reference) for path, reference in _references(configuration, ())]
+    found = [(".".join(map(str, path)), reference) for path, reference in _references(configuration, ())]
     for name, credential in configuration.credentials.items():
         if credential.token_file is not None:
             found.append((f"credentials.{name}.token_file", SecretReference("file", credential.token_file)))

@@ -132,10 +132,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def quoted(word: str, known: Iterable[str] = ()) -> str:
     """The word in quotes if it is plainly a word of configuration, with a space before it; else nothing.
 
-    A secret that stands in the wrong place must not be printed: what has capitals or signs, and is not nearly a known
-    word, is not.
+    A secret that stands in the wrong place must not be printed: what has signs, or capitals and digits, and is not
+    nearly a known word, is not.
     """
-    harmless = word.isascii() and word.replace("_", "").replace("-", "").isalnum() and word == word.lower()
+    letters = word.replace("_", "").replace("-", "")
+    harmless = word.isascii() and (letters.isalpha() or (letters.isalnum() and letters == letters.lower()))
     if len(word) <= _LONGEST_QUOTED and (harmless or nearest(word, known) is not None):
         return f" '{word}'"
     return ""

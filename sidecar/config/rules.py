@@ -9,28 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.config import credential_rules, scalars
+from sidecar.config import credential_rules, hosts
+from sidecar.config.found import Found, Path, dotted
 from sidecar.config.model import NOT_YET, Bind, Configuration, Limits, Listener, Route, Telemetry
 from sidecar.config.problems import did_you_mean, listed, nearest
 from sidecar.config.shapes import FieldShape, ListShape, MapShape, Shape, StructShape, struct_shape
-from sidecar.config.walker import Found, Path, dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-    from sidecar.config.scalars import URLParts
+    from sidecar.config.hosts import URLParts
 
 
 def check(configuration: Configuration | None, found: Found) -> None:
     """Apply every rule; ``configuration`` is None if it could not be built, and then some rules have no ground."""
-    _not_yet(found)
+    _supported(found)
     for path, listener in found.each(Listener):
         _listener(found, path, listener)
     _distinct_names(found)
     _distinct_binds(found)
     credential_rules.check(found)
+    names = [str(path[1]) for path in found.written if len(path) == 2 and path[0] == "credentials"]
     for path, route in found.each(Route):
-        _route(found, path, route)
+        _route(found, path, route, frozenset(names))
     _ties(found)
     _distinct_labels(found)
     for path, limits in found.each(Limits):
@@ -42,7 +43,7 @@ def check(configuration: Configuration | None, found: Found) -> None:
 # --- features that do not exist yet ------------------------------------------------------------------------------
 
 
-def _not_yet(found: Found) -> None:
+def _supported(found: Found) -> None:
     for path in list(found.written):
         refused = NOT_YET.get(".".join(_pattern(path)))
         if refused is None:
@@ -85,7 +86,7 @@ def _default(path: Path) -> Any:
 def _listener(found: Found, path: Path, listener: Listener) -> None:
     bind = listener.bind
     upstream = (*path, "upstream")
-    is_exposed = not bind.is_unix and not scalars.is_loopback(bind.host)
+    is_exposed = not bind.is_unix and not hosts.is_loopback(bind.host)
     if is_exposed and not listener.beyond_loopback and found.is_sound((*path, "beyond_loopback")):
         message = "whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true"
         found.fail((*path, "bind"), message)
@@ -98,13 +99,13 @@ def _listener(found: Found, path: Path, listener: Listener) -> None:
     elif not found.given(upstream):
         found.fail(upstream, "a listener with mode: reverse needs its 'upstream'", at_key=True)
     elif listener.upstream is not None:
-        _upstream(found, upstream, scalars.url_parts(listener.upstream))
+        _upstream(found, upstream, hosts.url_parts(listener.upstream))
 
 
 def _upstream(found: Found, path: Path, parts: URLParts) -> None:
     if parts.path not in ("", "/") or parts.query:
         found.fail(path, "an upstream is scheme, host and port; the path comes with each request")
-    if scalars.is_metadata(parts.host):
+    if hosts.is_metadata(parts.host):
         found.fail(path, _METADATA)
 
 
@@ -121,7 +122,7 @@ def _distinct_names(found: Found) -> None:
 
 
 def _distinct_binds(found: Found) -> None:
-    taken: list[tuple[Bind, str]] = []
+    taken: dict[int | str, list[tuple[Bind, int]]] = {}
     for path, listener in found.each(Listener):
         _take_bind(found, (*path, "bind"), listener.bind, taken)
     telemetry = ("telemetry", "bind")
@@ -134,14 +135,15 @@ def _distinct_binds(found: Found) -> None:
                 found.fail((*path, "bind"), f"telemetry listens on {default} unless telemetry.bind says otherwise")
 
 
-def _take_bind(found: Found, path: Path, bind: Bind, taken: list[tuple[Bind, str]]) -> None:
+def _take_bind(found: Found, path: Path, bind: Bind, taken: dict[int | str, list[tuple[Bind, int]]]) -> None:
     if path not in found.written:
         return
-    for other, where in taken:
+    others = taken.setdefault(bind.path or bind.port, [])
+    for other, line in others:
         if _clash(bind, other):
-            found.fail(path, f"this address is taken in {where}")
+            found.fail(path, f"this address is taken in line {line}")
             return
-    taken.append((bind, f"line {found.line(path)}"))
+    others.append((bind, found.line(path)))
 
 
 def _clash(one: Bind, other: Bind) -> bool:
@@ -173,13 +175,11 @@ def _limits(found: Found, path: Path, limits: Limits) -> None:
 # --- routes ------------------------------------------------------------------------------------------------------
 
 
-def _route(found: Found, path: Path, route: Route) -> None:
-    credential = (*path, "credential")
-    names = [str(place[1]) for place in found.written if len(place) == 2 and place[0] == "credentials"]
-    if route.credential not in names:
-        near = did_you_mean(nearest(route.credential, names))
-        found.fail(credential, f"no credential has this name{near}")
-    if scalars.is_metadata(route.host.removeprefix("*.")):
+def _route(found: Found, path: Path, route: Route, credentials: Collection[str]) -> None:
+    if route.credential not in credentials:
+        near = did_you_mean(None if found.problems.is_long else nearest(route.credential, credentials))
+        found.fail((*path, "credential"), f"no credential has this name{near}")
+    if hosts.is_metadata(route.host.removeprefix("*.")):
         found.fail((*path, "host"), _METADATA)
     for key in ("paths", "methods"):
         if (*path, key) in found.written and not getattr(route, key) and found.is_sound((*path, key)):
@@ -232,7 +232,7 @@ def _covered_upstreams(found: Found, configuration: Configuration) -> None:
     for path, listener in found.each(Listener):
         place = (*path, "upstream")
         if listener.mode == "reverse" and listener.upstream is not None and found.is_sound(place):
-            reason = _uncovered(scalars.url_parts(listener.upstream), configuration)
+            reason = _uncovered(hosts.url_parts(listener.upstream), configuration)
             if reason:
                 found.fail(place, reason)
 

@@ -1,8 +1,8 @@
 """The tree against the model: every key, type and limit checked, every error noted, and the structs built.
 
 One error never hides another: a value that is wrong is noted and left out, and the walk goes on beside it. What was
-found is kept with its place, so that ``rules`` can point at it: which keys were written, which values are broken, and
-every struct that could be built (broken optional values at their default, so that the rules about its other keys hold).
+found goes to ``found`` with its place. A struct with a broken optional value is built with that value's default, so
+that the rules about its other keys hold.
 
 A secret's value is never put into a message. Values in other places are marked visible for the source line only when
 they are plain words; see ``frames``.
@@ -10,14 +10,14 @@ they are plain words; see ``frames``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from sidecar.config import scalars
+from sidecar.config import hosts, scalars
 from sidecar.config.document import ListNode, MappingNode, Node, ScalarNode
-from sidecar.config.frames import HIDDEN, is_plain_word
-from sidecar.config.model import Bind, Configuration, Model
-from sidecar.config.problems import Problems, Span, did_you_mean, listed, nearest, quoted
+from sidecar.config.found import BROKEN, Found, Path, Written, dotted, shown
+from sidecar.config.frames import is_plain_word
+from sidecar.config.model import Bind, Configuration
+from sidecar.config.problems import Problems, did_you_mean, listed, nearest, quoted
 from sidecar.config.scalars import Plain
 from sidecar.config.shapes import (
     BindShape,
@@ -36,106 +36,11 @@ from sidecar.config.shapes import (
 )
 from sidecar.secrets import SecretReference
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-Path = tuple[str | int, ...]
-"""Where something stands in the configuration: ``("listeners", 0, "bind")``."""
-M = TypeVar("M", bound=Model)
-
-
-class _Broken:
-    """What a wrong value is read as."""
-
-
-BROKEN: Final = _Broken()
-
 REFUSED_WORDS: Final = {
     ("grant", "password"): "the password grant is not supported: RFC 9700 section 2.4 says it must not be used",
     ("grant", "implicit"): "the implicit grant is not supported: RFC 9700 section 2.1.2 advises against it",
 }
 """Values that people bring from elsewhere, refused with the reason."""
-
-
-def dotted(path: Path) -> str:
-    """``listeners[0].bind``; a name that may be a secret in the wrong place is left out."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" if text else part
-    return text
-
-
-def _shown(name: str) -> str:
-    return name if quoted(name) else HIDDEN
-
-
-@dataclass(slots=True)
-class Written:
-    """A value that stands in the file: its node, and its key unless it is an element of a list."""
-
-    key: ScalarNode | None
-    node: Node
-
-    @property
-    def span(self) -> Span:
-        """Where to point for the value; an empty one and a mapping are shown by their key."""
-        is_hollow = isinstance(self.node, MappingNode) or (isinstance(self.node, ScalarNode) and not self.node.text)
-        return self.key.span if self.key is not None and is_hollow else self.node.span
-
-    @property
-    def key_span(self) -> Span:
-        return self.span if self.key is None else self.key.span
-
-
-@dataclass(slots=True)
-class Found:
-    """What the walk found.
-
-    Attributes:
-        problems: collects the errors.
-        written: everything that stands in the file, by path.
-        broken: paths whose value is wrong.
-        built: every struct, by path; those with broken values too.
-        values: every value that is not broken, by path.
-    """
-
-    problems: Problems
-    written: dict[Path, Written] = field(default_factory=dict)
-    broken: set[Path] = field(default_factory=set)
-    _unsound: set[Path] = field(default_factory=set)
-    built: dict[Path, Model] = field(default_factory=dict)
-    values: dict[Path, Any] = field(default_factory=dict)
-
-    def fail(self, path: Path, message: str, *, at_key: bool = False) -> None:
-        """Note an error at a path; for a path that is not written, at what it would stand in."""
-        self.mark_broken(path)
-        while path and path not in self.written:
-            path = path[:-1]
-        place = self.written.get(path)
-        span = None if place is None else place.key_span if at_key else place.span
-        self.problems.add(span, message)
-
-    def each(self, model: type[M]) -> Iterator[tuple[Path, M]]:
-        """Every struct of a type, in the order of the file."""
-        for path, struct in self.built.items():
-            if isinstance(struct, model):
-                yield path, struct
-
-    def is_sound(self, path: Path) -> bool:
-        """Whether nothing at or below this path is broken."""
-        return path not in self._unsound
-
-    def mark_broken(self, path: Path) -> None:
-        self.broken.add(path)
-        self._unsound.update(path[:length] for length in range(len(path) + 1))
-
-    def given(self, path: Path) -> bool:
-        """Whether a value other than null stands there, be it broken."""
-        return path in self.written and self.values.get(path, BROKEN) is not None
-
-    def line(self, path: Path) -> int:
-        """The line of a written path, as people count."""
-        return self.written[path].key_span.line + 1
 
 
 def walk(root: Node, problems: Problems) -> tuple[Configuration | None, Found]:
@@ -200,7 +105,7 @@ class _Walker:
             case BindShape():
                 text = _wanted(node, ScalarNode, "an address such as 127.0.0.1:6180")
                 _show(text)
-                return scalars.bind(text.text)
+                return hosts.bind(text.text)
         raise AssertionError(shape)
 
     # --- mappings and lists ---
@@ -288,7 +193,7 @@ class _Walker:
         return reference
 
     def _socket(self, node: MappingNode, path: Path) -> Any:
-        readers = {"unix": scalars.socket_path, "mode": scalars.file_mode, "group": scalars.line}
+        readers = {"unix": hosts.socket_path, "mode": hosts.file_mode, "group": scalars.line}
         values: dict[str, Any] = {}
         for key, child in node.entries:
             place = (*path, key.text)
@@ -404,7 +309,7 @@ def _within(value: Any, shape: WrittenShape) -> None:
 def _subject(path: Path) -> str:
     """What a message is about: the key, and for an element of a list the list's key."""
     names = [part for part in path if isinstance(part, str)]
-    return f"'{_shown(names[-1])}'" if names else "the configuration"
+    return f"'{shown(names[-1])}'" if names else "the configuration"
 
 
 def _owner(path: Path) -> str:

@@ -79,6 +79,7 @@ class Listening(Protocol):
     gateway: Gateway
     name: str
     entrance: Entrance
+    retired: bool
 
     def opened(self, connection: ClientConnection) -> bool:
         """Count it in; False if there is no room for it."""
@@ -485,7 +486,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if not request_done:
             self._linger()
-        elif relay.closes_client or self._half_closed:
+        elif relay.closes_client or self._half_closed or self._listener.retired:
             if self._buffer:
                 self._linger()
             else:
@@ -554,9 +555,12 @@ class ClientConnection(asyncio.Protocol):
         if self._phase is Phase.HEAD and not self._buffer:
             self._close()
 
-    @property
-    def is_idle(self) -> bool:
-        return self._relay is None and self._phase in (Phase.HEAD, Phase.CLOSED, Phase.LINGER)
+    def is_busy(self, now: float, quiet_seconds: float) -> bool:
+        """Whether a request is being served, or a tunnel moved bytes in the last ``quiet_seconds``."""
+        if self._tunnel is not None:
+            moved_at = self._deadline - self.gateway.generation.limits.tunnel_idle
+            return now - moved_at < quiet_seconds
+        return self._relay is not None or (self._phase is Phase.HEAD and bool(self._buffer))
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.listener_name} {self._phase.name}>"

@@ -116,6 +116,10 @@ def _remove_stale(path: Path) -> None:
             raise OSError(errno.EADDRINUSE, "the address is in use by another process")
 
 
+def _unlink(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
 class Listener:
     """One socket that is served.
 
@@ -134,6 +138,7 @@ class Listener:
         self.entrance = entrance
         self.meters = meters
         self.connections: set[ClientConnection] = set()
+        self.retired = False
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
@@ -189,8 +194,11 @@ class Listener:
             self.meters.connections_open.value -= 1
             self.gateway.open_connections -= 1
 
-    def drain(self) -> None:
-        """Close what is idle; what serves a request ends after its answer."""
+    def retire(self) -> None:
+        """The configuration no longer names it: accept no more, close what is idle, end the rest after its answer."""
+        self.retired = True
+        if self._server is not None:
+            self._server.close()
         for connection in list(self.connections):
             connection.drain()
 
@@ -203,7 +211,7 @@ class Listener:
         for connection in list(self.connections):
             connection.abort()
         if self.bind.is_unix:
-            Path(self.bind.path).unlink(missing_ok=True)
+            _unlink(self.bind.path)
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.bind} connections={len(self.connections)}>"

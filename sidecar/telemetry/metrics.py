@@ -13,7 +13,7 @@ healthy. There are no ``_created`` series: they would double the count for nothi
 from __future__ import annotations
 
 import platform
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -21,6 +21,11 @@ from prometheus_client.exposition import choose_encoder
 from sidecar import __version__
 from sidecar.errors import Denied, TokenRequestError, UpstreamError, leaves
 from sidecar.telemetry.cells import Buckets, Cell, Family, Kind, Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client.registry import Collector
 
 __all__ = ["UNMATCHED", "Buckets", "Cell", "CredentialMeters", "ListenerMeters", "Metrics", "RouteMeters"]
 
@@ -356,11 +361,25 @@ class Metrics:
 
         OpenMetrics where it is asked for, else the Prometheus text format that every scraper reads.
         """
-        encode, content_type = choose_encoder(accept or "")
-        body = self._families.write(openmetrics=content_type.startswith("application/openmetrics-text"))
+        encode, content_type = _negotiate(accept or "")
+        body = self._families.write(openmetrics=content_type.startswith(_OPENMETRICS))
         # The process's own figures come last: their encoder also writes the end mark that OpenMetrics wants.
         return body + encode(self._process), content_type
 
     def __len__(self) -> int:
         """How many series there are, the process's own aside."""
         return len(self._families)
+
+
+_OPENMETRICS: Final = "application/openmetrics-text"
+
+
+def _negotiate(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    try:
+        chosen = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        chosen = choose_encoder("")
+    if chosen[1].startswith(_OPENMETRICS):
+        # It would repeat any newer version it is asked for; what is written here is 1.0.0.
+        chosen = choose_encoder(f"{_OPENMETRICS}; version=1.0.0")
+    return chosen

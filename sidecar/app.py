@@ -1,0 +1,356 @@
+"""The composition root: a configuration becomes a running generation, and a new one takes its place on reload.
+
+The order of a start is the order of what can fail for good: configuration, secrets, sockets. Only then does anything
+begin to run, and from then on nothing but a signal ends it; an identity provider that is down never does. A reload goes
+the same way with what is new, and swaps it in only when all of it stands: a failure leaves the old generation in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from typing import TYPE_CHECKING, Final
+
+from sidecar import __version__
+from sidecar.admin.telemetry_server import TelemetryServer
+from sidecar.broker.broker import Broker
+from sidecar.config import load
+from sidecar.config.reload import Watched, watch
+from sidecar.errors import SidecarError
+from sidecar.proxy.addresses import OwnSockets
+from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
+from sidecar.proxy.gateway import Gateway, Generation
+from sidecar.proxy.listener import Listener, sweep, sweep_interval
+from sidecar.proxy.resolver import Resolver
+from sidecar.proxy.routing import Route, RoutingTable
+from sidecar.proxy.tls import Contexts
+from sidecar.proxy.upstream import UpstreamPool
+from sidecar.runtime import Clock, SystemClock, Tasks, Uniform, uniform
+from sidecar.telemetry import log
+from sidecar.telemetry.access_log import AccessLog
+from sidecar.telemetry.metrics import UNMATCHED, Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from sidecar.config import model
+    from sidecar.config.model import Bind, Configuration
+
+QUIET_SECONDS: Final = 2.0
+"""A drain ends when no request came for this long."""
+_DRAIN_LOOK_SECONDS: Final = 0.1
+
+
+class Health:
+    """What the probes ask; none of it depends on an identity provider unless the configuration says so."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.started = False
+        self.draining = False
+
+    def not_ready(self) -> list[str]:
+        """Names of the credentials whose token readiness waits for."""
+        return self._broker.ready()
+
+
+class Sidecar:
+    """The whole product in one event loop.
+
+    Args:
+        configuration: loaded and checked.
+        clock: lifetimes are counted on it.
+        draw: randomness for jitter.
+    """
+
+    def __init__(self, configuration: Configuration, *, clock: Clock | None = None, draw: Uniform = uniform) -> None:
+        self.configuration = configuration
+        self.metrics = Metrics()
+        self.log = log.get_logger("app")
+        self._clock = clock or SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks(self._crashed)
+        self._own_sockets = OwnSockets()
+        self.broker = Broker(clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks)
+        self.health = Health(self.broker)
+        resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets)
+        self.gateway = Gateway(
+            self._empty_generation(),
+            pool=UpstreamPool(resolver=resolver, contexts=Contexts()),
+            metrics=self.metrics,
+            tasks=self._tasks,
+            clock=self._clock,
+            loop_time=self._loop.time,
+        )
+        self.listeners: list[Listener] = []
+        self.telemetry: TelemetryServer | None = None
+
+    # --- start ---
+
+    async def start(self) -> None:
+        """Bind everything, then serve.
+
+        Raises:
+            CannotBind: an address is not to be had; nothing is left open.
+        """
+        configuration = self.configuration
+        self.listeners = [self._listener(each) for each in configuration.listeners]
+        self.telemetry = self._telemetry_server(configuration.telemetry.bind)
+        try:
+            for listener in self.listeners:
+                listener.open()
+            self.telemetry.open()
+        except SidecarError:
+            await self._close_sockets()
+            raise
+        self._note_own_sockets()
+        await self.broker.apply(configuration.credentials, configuration.limits)
+        self._enter(configuration)
+        for listener in self.listeners:
+            await listener.serve()
+        await self.telemetry.serve()
+        self._tasks.spawn("sweep", self._sweep())
+        self.health.started = True
+        self._note_applied()
+        self.log.info(
+            "started",
+            version=__version__,
+            python=platform.python_version(),
+            listeners=[f"{listener.name} {listener.bind}" for listener in self.listeners],
+            telemetry=str(configuration.telemetry.bind),
+            credentials=len(configuration.credentials),
+            routes=len(configuration.routes),
+        )
+
+    def _listener(self, config: model.Listener) -> Listener:
+        entrance = ForwardEntrance(RoutingTable(()))  # replaced before anything is served
+        meters = self.metrics.listener(config.name)
+        return Listener(config.name, config.bind, gateway=self.gateway, entrance=entrance, meters=meters)
+
+    def _telemetry_server(self, bind: Bind) -> TelemetryServer:
+        return TelemetryServer(bind=bind, metrics=self.metrics, health=self.health, tasks=self._tasks)
+
+    def _empty_generation(self) -> Generation:
+        return Generation(
+            RoutingTable(()),
+            self.configuration.limits,
+            forwards_unmatched=False,
+            unmatched_meters=self.metrics.route(UNMATCHED, None),
+        )
+
+    def _note_own_sockets(self) -> None:
+        addresses = [listener.address for listener in self.listeners]
+        if self.telemetry is not None:
+            addresses.append(self.telemetry.address)
+        self._own_sockets.replace([address for address in addresses if address is not None])
+
+    # --- a generation ---
+
+    def _enter(self, configuration: Configuration) -> None:
+        """Make the configuration the one that requests are served under. Nothing here can fail."""
+        table = RoutingTable(self._route(each) for each in configuration.routes)
+        self.gateway.generation = Generation(
+            table,
+            configuration.limits,
+            forwards_unmatched=configuration.unmatched == "forward",
+            unmatched_meters=self.metrics.route(UNMATCHED, None),
+        )
+        by_name = {each.name: each for each in configuration.listeners}
+        for listener in self.listeners:
+            listener.entrance = _entrance(by_name[listener.name], table)
+        log.configure(configuration.log.level)
+        self._switch_access_log(configuration.log.access)
+        self.configuration = configuration
+
+    def _route(self, config: model.Route) -> Route:
+        suffix = config.host.startswith("*.")
+        return Route(
+            label=config.label,
+            host=config.host.removeprefix("*."),
+            suffix=suffix,
+            port=config.upstream_port,
+            tls=config.upstream_tls == "required",
+            paths=tuple(path.encode() for path in config.paths),
+            methods=frozenset(method.encode() for method in config.methods),
+            credential=self.broker.credential(config.credential),
+            meters=self.metrics.route(config.label, config.credential),
+            if_present=config.if_present,
+            fail_open=config.on_failure == "open",
+            ca_file=config.ca_file,
+        )
+
+    def _switch_access_log(self, wanted: bool) -> None:
+        if wanted and self.gateway.access_log is None:
+            self.gateway.access_log = AccessLog()
+        elif not wanted and self.gateway.access_log is not None:
+            self.gateway.access_log.close()
+            self.gateway.access_log = None
+
+    # --- reload ---
+
+    async def reload(self, path: Path) -> bool:
+        """Read the file again and take over what it says; True if it was taken over.
+
+        A file that is not valid, a missing secret or an address that cannot be bound leaves everything as it is.
+        """
+        try:
+            configuration = load.load(path)
+            load.missing_secrets(configuration)
+            opened = await self._open_new(configuration)
+        except SidecarError as error:
+            self.metrics.config_reloads["rejected"].value += 1
+            self.metrics.config_last_reload_successful.value = 0
+            self.log.error(
+                "reload_rejected",
+                reason=error.reason,
+                detail=error.detail,
+                remedy="the old configuration goes on; correct the file and it is read again",
+            )
+            return False
+        await self._swap(configuration, opened)
+        self.metrics.config_reloads["applied"].value += 1
+        self._note_applied()
+        self.log.info("reload_applied", credentials=len(configuration.credentials), routes=len(configuration.routes))
+        return True
+
+    async def _open_new(self, configuration: Configuration) -> tuple[list[Listener], TelemetryServer | None]:
+        """Bind what is bound nowhere yet.
+
+        Raises:
+            CannotBind: what was opened on the way is closed again.
+        """
+        known = {listener.bind for listener in self.listeners}
+        fresh: list[Listener] = []
+        telemetry: TelemetryServer | None = None
+        try:
+            for config in configuration.listeners:
+                if config.bind not in known:
+                    listener = self._listener(config)
+                    fresh.append(listener)
+                    listener.open()
+            if self.configuration.telemetry.bind != configuration.telemetry.bind:
+                telemetry = self._telemetry_server(configuration.telemetry.bind)
+                telemetry.open()
+        except SidecarError:
+            for listener in fresh:
+                await listener.close()
+                if listener.name not in {each.name for each in self.listeners}:
+                    self.metrics.forget_listener(listener.name)
+            raise
+        return fresh, telemetry
+
+    async def _swap(self, configuration: Configuration, opened: tuple[list[Listener], TelemetryServer | None]) -> None:
+        fresh, telemetry = opened
+        old_routes = {route.label for route in self.configuration.routes}
+        old_names = {listener.name for listener in self.listeners}
+        await self.broker.apply(configuration.credentials, configuration.limits)
+        wanted = {config.bind: config for config in configuration.listeners}
+        gone = [listener for listener in self.listeners if listener.bind not in wanted]
+        self.listeners = [listener for listener in self.listeners if listener.bind in wanted] + fresh
+        for listener in self.listeners:
+            self._rename(listener, wanted[listener.bind].name)
+        self._enter(configuration)
+        for listener in fresh:
+            await listener.serve()
+        if telemetry is not None:
+            await telemetry.serve()
+            if self.telemetry is not None:
+                await self.telemetry.close()
+            self.telemetry = telemetry
+        self._note_own_sockets()
+        for listener in gone:
+            listener.retire()
+        self._forget(
+            routes=old_routes - {route.label for route in configuration.routes},
+            listeners=old_names - {config.name for config in configuration.listeners},
+        )
+
+    def _rename(self, listener: Listener, name: str) -> None:
+        if listener.name != name:
+            listener.name = name
+            listener.meters = self.metrics.listener(name)
+            listener.meters.connections_open.value = len(listener.connections)
+
+    def _forget(self, *, routes: Iterable[str], listeners: Iterable[str]) -> None:
+        for label in routes:
+            self.metrics.forget_route(label)
+        for name in listeners:
+            self.metrics.forget_listener(name)
+
+    def _note_applied(self) -> None:
+        self.metrics.config_last_reload_successful.value = 1
+        self.metrics.config_last_reload_success_timestamp.value = self._clock.wall()
+
+    def watch(self, path: Path, since: Watched, asked: asyncio.Event) -> None:
+        """Reload when the file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
+
+        A CA bundle that changes needs no reload: it is read again with the next connection.
+        """
+        self._tasks.spawn("watch the configuration", watch(path, self._clock, asked.set, since=since))
+        self._tasks.spawn("reload", self._reload_when_asked(path, asked))
+
+    async def _reload_when_asked(self, path: Path, asked: asyncio.Event) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            await self.reload(path)
+
+    # --- the end ---
+
+    async def drain(self) -> None:
+        """Go on serving, with ``Connection: close``, until nobody asks any more or ``limits.drain`` is over."""
+        self.health.draining = True
+        self.gateway.draining = True
+        limits = self.configuration.limits
+        self.log.info("draining", limit_seconds=limits.drain)
+        ends_at = self._loop.time() + limits.drain
+        quiet_since, served = self._loop.time(), self._served()
+        while (now := self._loop.time()) < ends_at:
+            if self._busy(now) or self._served() != served:
+                quiet_since, served = now, self._served()
+            elif now - quiet_since >= QUIET_SECONDS:
+                break
+            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
+
+    def _served(self) -> int:
+        return self.metrics.overhead.count
+
+    def _busy(self, now: float) -> bool:
+        return any(
+            connection.is_busy(now, QUIET_SECONDS) for listener in self.listeners for connection in listener.connections
+        )
+
+    async def close(self) -> None:
+        """End everything at once; what still runs is broken off."""
+        await self._close_sockets()
+        await self.broker.close()
+        await self._tasks.close()
+        self.gateway.pool.close()
+        if self.gateway.access_log is not None:
+            self.gateway.access_log.close()
+        self.log.info("stopped")
+
+    async def _close_sockets(self) -> None:
+        for listener in self.listeners:
+            await listener.close()
+        if self.telemetry is not None:
+            await self.telemetry.close()
+
+    # --- the coarse timer ---
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(sweep_interval(self.gateway))
+            sweep(self.gateway, self.listeners)
+
+    def _crashed(self, task: str, error: BaseException) -> None:
+        with contextlib.suppress(Exception):
+            self.log.error("task_crashed", task=task, exc_info=error)
+
+
+def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:
+    if config.mode == "forward":
+        return ForwardEntrance(table)
+    return reverse_entrance(table, config.upstream or "", config.hosts, config.bind.host)

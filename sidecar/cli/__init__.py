@@ -1,0 +1,73 @@
+"""The command ``sidecar``: one file per sub-command, imported when it is called.
+
+Every error that ends a command is one clear message on standard error and the contract's exit code; a traceback is a
+bug. The files of the commands share three names: ``HELP``, ``add_arguments(parser)`` and ``execute(arguments)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from sidecar import __version__
+from sidecar.errors import SidecarError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final = {
+    "run": "serve the configuration until a signal ends it",
+    "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "schema": "print the JSON Schema of the configuration file",
+}
+DEFAULT_CONFIG: Final = "config.yaml"
+
+
+def default_config() -> str:
+    """``$SIDECAR_CONFIG``, then ``config.yaml``."""
+    return os.environ.get("SIDECAR_CONFIG") or DEFAULT_CONFIG
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the sub-commands' own arguments are added when one of them is called."""
+    parser = argparse.ArgumentParser(
+        prog="sidecar",
+        description="A small HTTP proxy beside your workload that puts fresh OAuth 2.0 tokens on its requests.",
+        epilog="example: sidecar run -c config.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"token-sidecar {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] not in COMMANDS:
+            build_parser().parse_args(arguments)
+            raise UsageError("no command given")
+        return _execute(arguments[0], arguments[1:])
+    except SidecarError as error:
+        print(f"sidecar: {error.detail}", file=sys.stderr)
+        return error.exit_code or 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _execute(name: str, arguments: list[str]) -> int:
+    command = importlib.import_module(f"sidecar.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"sidecar {name}",
+        description=command.HELP,
+        epilog=command.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    code: int = command.execute(parser.parse_args(arguments))
+    return code
