@@ -98,7 +98,7 @@ class TelemetryServer:
         tasks: owns the background work of the server.
     """
 
-    def __init__(self, *, bind: Bind, metrics: Metrics, health: Health, tasks: Tasks) -> None:
+    def __init__(self, bind: Bind, *, metrics: Metrics, health: Health, tasks: Tasks) -> None:
         self._bind = bind
         self._metrics = metrics
         self._health = health
@@ -111,13 +111,11 @@ class TelemetryServer:
     @property
     def port(self) -> int:
         """The TCP port, also where the configuration said 0; 0 for a Unix socket."""
-        if self._socket is None or self._bind.is_unix:
-            return 0
-        return int(self._socket.getsockname()[1])
+        return self.address[1] if self.address is not None else 0
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Bound host and port; None for a Unix socket, and before it is open."""
+        """Bound host and port; None for a Unix socket, and while it is not open."""
         if self._socket is None or self._bind.is_unix:
             return None
         host, port = self._socket.getsockname()[:2]
@@ -158,6 +156,7 @@ class TelemetryServer:
         for connection in list(self._connections):
             connection.close()
         self._remove_socket_file()
+        self._socket = None
 
     def _remove_socket_file(self) -> None:
         if self._bind.is_unix and self._socket is not None:
@@ -192,7 +191,7 @@ class TelemetryServer:
         try:
             return self._metrics_page(head) if path == b"/metrics" else self._probe(path)
         except Exception:
-            log.exception("telemetry_failed", path=path)
+            log.exception("telemetry_failed", path=path.decode())
             return Answer(500, b"internal error\n", TEXT)
 
     def _metrics_page(self, head: RequestHead) -> Answer:

@@ -331,6 +331,21 @@ def test_openmetrics_is_written_where_it_is_asked_for(accept: str) -> None:
     assert own(parsed) == {name.removesuffix("_total").removesuffix("_info") for name in CONTRACT}
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/openmetrics-text;version=x", "text/plain; version=0.0.4;"),
+        ("text/plain;version=9..9é", "text/plain; version=1.0.0;"),
+        ("application/openmetrics-text;version=2.0.0", "application/openmetrics-text; version=1.0.0;"),
+        ("application/openmetrics-text;version=1.0.0\u2028\n", "application/openmetrics-text; version=1.0.0;"),
+    ],
+)
+def test_an_odd_wish_for_a_format_gets_one_that_is_truly_written(accept: str, expected: str) -> None:
+    body, content_type = configured().render(accept)
+    assert content_type.startswith(expected)
+    assert body.endswith(b"# EOF\n") == ("openmetrics" in expected)
+
+
 def test_both_formats_hold_the_same_samples() -> None:
     metrics = configured()
     text = {line for line in metrics.render()[0].splitlines() if line.startswith(b"tokensidecar_")}
