@@ -501,6 +501,7 @@ class Credential:
         self._error = error
         self._trouble = policy.trouble_after(
             self._trouble,
+            began_at=self._fetch_began_at,
             now=now,
             terminal=isinstance(error, TerminalTokenError),
             hint_seconds=error.retry_after_seconds,

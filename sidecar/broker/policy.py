@@ -11,8 +11,8 @@ once when a secret file or the configuration changes. It is never given up: what
 others, and a sidecar that must be restarted by hand is the failure its users remember.
 
 The breaker belongs to a token endpoint and is shared by its credentials, so that twenty of them do not call twenty
-times as often. Budget: failures are paid from a bucket of 125 that gains one every 15 s, hence at most 245 requests in
-any 30 minutes, and a retry is never more than 15 s away from having one.
+times as often. Budget: failures are paid from a bucket of 125 that gains one every 15 s, hence no more than 250 in any
+30 minutes, and a retry waits for it 15 s, or 30 s where an attempt takes two requests.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ BREAKER_SPACING_SECONDS: Final = (1.0, 10.0)
 """Between two requests to a failing endpoint: in the first minute, and after it."""
 BUDGET: Final = 125.0
 BUDGET_REFILL_SECONDS: Final = 15.0
+MOST_DEBT: Final = 1.0
+"""An attempt may take several requests and so overdraw; many credentials that fail at once may not do it for long."""
 
 
 # --- the states of a credential --------------------------------------------------------------------------------------
@@ -161,18 +163,31 @@ class Trouble:
     """The IdP itself named the moment (Retry-After)."""
     retry_at: float
     hurried_at: float
-    """The retry's moment while requests wait, in the first minute."""
+    """The retry's moment while requests wait; earlier than ``retry_at`` only in the first minute."""
 
 
 def trouble_after(
-    before: Trouble | None, *, now: float, terminal: bool, hint_seconds: float | None, uniform: Uniform
+    before: Trouble | None,
+    *,
+    began_at: float,
+    now: float,
+    terminal: bool,
+    hint_seconds: float | None,
+    uniform: Uniform,
 ) -> Trouble:
-    """The run of failures with one more in it, at ``now``; ``hint_seconds`` is the IdP's Retry-After."""
+    """The run of failures with one more in it: an attempt that began at ``began_at`` and failed ``now``.
+
+    Args:
+        hint_seconds: the IdP's Retry-After, if it sent one.
+    """
     failures = before.failures + 1 if before else 1
+    since = before.since if before else now
     hint = _hint_delay(hint_seconds, uniform)
     calm, hurried = _terminal_delays(uniform) if terminal else _transient_delays(failures, uniform)
+    if began_at >= since + HURRY_SECONDS:
+        hurried = calm
     return Trouble(
-        since=before.since if before else now,
+        since=since,
         failures=failures,
         terminal=terminal,
         hinted=hint > 0,
@@ -235,10 +250,8 @@ def decide(snapshot: Snapshot, now: float, breaker: Breaker) -> Decision:
         at = now if snapshot.asked else snapshot.refresh_at
     elif snapshot.asked is Trigger.MANUAL:
         at = now
-    elif snapshot.waiting and now < trouble.since + HURRY_SECONDS:
-        at = min(trouble.hurried_at, trouble.retry_at)
     else:
-        at = trouble.retry_at
+        at = min(trouble.hurried_at, trouble.retry_at) if snapshot.waiting else trouble.retry_at
     return Decision(max(at, breaker.opens_at(now, retry=trouble is not None)), trigger)
 
 
@@ -281,7 +294,7 @@ class Breaker:
         """The earliest instant at which a request may be sent; ``-inf`` if nothing holds it back."""
         at = -math.inf
         if self.open:
-            first_minute = now < self.since + HURRY_SECONDS
+            first_minute = self._last_at < self.since + HURRY_SECONDS
             spacing = BREAKER_SPACING_SECONDS[0 if first_minute else 1]
             # While a probe is under way its outcome decides; look again soon in case it never ends.
             at = now + spacing if self._in_flight else self._last_at + spacing
@@ -305,7 +318,7 @@ class Breaker:
 
     def charge(self, now: float, requests: int) -> None:
         """A failure, of whatever kind, took so many HTTP requests."""
-        self._budget = max(0.0, self._refilled(now) - requests)
+        self._budget = max(-MOST_DEBT, self._refilled(now) - requests)
         self._budget_at = now
 
     def failed(self, now: float) -> None:

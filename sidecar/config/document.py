@@ -148,7 +148,8 @@ class _Builder:
         except _TooDeep:
             return None
         if root is None or (isinstance(root, ScalarNode) and root.kind is Plain.NULL):
-            self._problems.add(None, "the configuration is empty")
+            if not self._problems:
+                self._problems.add(None, "the configuration is empty")
             return None
         return root
 

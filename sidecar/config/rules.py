@@ -36,6 +36,7 @@ def check(configuration: Configuration | None, found: Found) -> None:
     _distinct_labels(found)
     for path, limits in found.each(Limits):
         _limits(found, path, limits)
+    _loops(found)
     if configuration is not None:
         _covered_upstreams(found, configuration)
 
@@ -109,6 +110,7 @@ def _upstream(found: Found, path: Path, parts: URLParts) -> None:
         found.fail(path, _METADATA)
 
 
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - they are told apart here, not bound
 _METADATA: Final = "link-local and metadata addresses are never upstreams"
 
 
@@ -250,6 +252,27 @@ def _uncovered(upstream: URLParts, configuration: Configuration) -> str | None:
     if hosts:
         return f"no route covers port {upstream.port}; the route for this host has port {hosts[0].upstream_port}"
     return "no route covers this host, so every request would be denied"
+
+
+def _loops(found: Found) -> None:
+    """The sidecar's own sockets are never upstreams; the data path refuses them too, when names lead to them."""
+    own = {listener.bind for _, listener in found.each(Listener)}
+    own |= {section.bind for _, section in found.each(Telemetry)}
+    for path, listener in found.each(Listener):
+        if listener.upstream is not None:
+            upstream = hosts.url_parts(listener.upstream)
+            _loop(found, (*path, "upstream"), upstream.host, upstream.port, own)
+    for path, route in found.each(Route):
+        if found.is_sound(path):
+            _loop(found, (*path, "host"), route.host, route.upstream_port, own)
+
+
+def _loop(found: Found, path: Path, host: str, port: int, own: Collection[Bind]) -> None:
+    for bind in own:
+        is_here = hosts.is_loopback(host) and (hosts.is_loopback(bind.host) or bind.host in _WILDCARDS)
+        if not bind.is_unix and bind.port == port and (bind.host == host or is_here):
+            found.fail(path, f"the sidecar itself listens on {bind}: requests would go round in circles")
+            return
 
 
 def _covers_host(route: Route, host: str) -> bool:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 128 * 1024
 """Decrypted per wake-up at most, so that one fast upstream does not hold the loop."""
-HIGH_WATER: Final = 256 * 1024
-LOW_WATER: Final = 64 * 1024
+HIGH_WATER: Final = 64 * 1024
+"""asyncio's own default; whoever uses the transport sets its own."""
 
 _buffer: Final = memoryview(bytearray(READ_BYTES))
 """One read buffer for all connections: it is empty again before the loop runs anything else."""
@@ -150,6 +150,7 @@ class TLSTransport(asyncio.Transport):
         self._protocol = protocol
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
+        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
         self._reading = True
         self._writer_on = False
         self._protocol_paused = False
@@ -236,7 +237,7 @@ class TLSTransport(asyncio.Transport):
         self._unsent_bytes += len(data)
         if len(self._unsent) == 1:
             self._flush()
-        if self._unsent_bytes > HIGH_WATER and not self._protocol_paused:
+        if self._unsent_bytes > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._protocol.pause_writing()
 
@@ -273,7 +274,7 @@ class TLSTransport(asyncio.Transport):
             self._maybe_resume_protocol()
 
     def _maybe_resume_protocol(self) -> None:
-        if self._protocol_paused and self._unsent_bytes <= LOW_WATER and not self._lost:
+        if self._protocol_paused and self._unsent_bytes <= self._low and not self._lost:
             self._protocol_paused = False
             self._protocol.resume_writing()
 
@@ -286,6 +287,10 @@ class TLSTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self._unsent_bytes
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = HIGH_WATER if high is None else high
+        self._low = self._high // 4 if low is None else low
 
     def can_write_eof(self) -> bool:
         return False
