@@ -17,7 +17,7 @@ import asyncio
 import json
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from sidecar.errors import BadRequest, ClientError, HeadTooLarge
 from sidecar.http.h1 import read_request_head
@@ -227,10 +227,9 @@ class _Connection(asyncio.Protocol):
         self.deadline = loop.time() + HEAD_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker; a stream it is
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         if not self._server.opened(self):
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
