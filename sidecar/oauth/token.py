@@ -153,7 +153,7 @@ def from_file(value: Secret, *, sent_at: float, wall: float) -> Token:
     _check_characters(text, None)
     claims = _jwt_claims(text)
     seconds = math.inf if claims is None or "exp" not in claims else _until_exp(claims, wall)
-    if seconds <= 0:
+    if not seconds > 0:  # an exp that is no number is NaN here
         raise TokenMalformed("the token in the file has expired")
     return Token(value, sent_at, seconds)
 
