@@ -72,14 +72,14 @@ def check(found: Found) -> None:
 def _grant(found: Found, path: Path, credential: Credential) -> None:
     if credential.grant is None:
         if not found.given((*path, "grant")) and not found.given((*path, "provider")):
-            found.fail((*path, "grant"), f"a credential needs its 'grant': {listed(GRANTS)}", at_key=True)
+            found.note((*path, "grant"), f"a credential needs its 'grant': {listed(GRANTS)}", at_key=True)
         return
     keys = GRANTS.get(credential.grant)
     if keys is None:
         return  # refused by name already
     for key in keys.needed:
         if not found.given((*path, key)):
-            found.fail((*path, key), f"grant: {credential.grant} needs the key '{key}'", at_key=True)
+            found.note((*path, key), f"grant: {credential.grant} needs the key '{key}'", at_key=True)
     _one_of(found, path, credential.grant, keys.one_of)
     _unused(found, path, credential, keys)
 
@@ -87,9 +87,9 @@ def _grant(found: Found, path: Path, credential: Credential) -> None:
 def _one_of(found: Found, path: Path, grant: str, keys: tuple[str, ...]) -> None:
     given = [key for key in keys if found.given((*path, key))]
     if keys and not given:
-        found.fail((*path, keys[0]), f"grant: {grant} needs one of the keys {listed(keys)}", at_key=True)
+        found.note((*path, keys[0]), f"grant: {grant} needs one of the keys {listed(keys)}", at_key=True)
     for key in given[1:]:
-        found.fail((*path, key), f"'{given[0]}' stands here already: only one of {listed(keys)}", at_key=True)
+        found.note((*path, key), f"'{given[0]}' stands here already: only one of {listed(keys)}", at_key=True)
 
 
 def _unused(found: Found, path: Path, credential: Credential, keys: GrantKeys) -> None:
@@ -97,10 +97,10 @@ def _unused(found: Found, path: Path, credential: Credential, keys: GrantKeys) -
     for info in Credential.__struct_fields__:
         place = (*path, info)
         if info not in known and found.given(place) and f"credentials.*.{info}" not in NOT_YET:
-            found.fail(place, f"grant: {credential.grant} has no use for '{info}'", at_key=True)
+            found.note(place, f"grant: {credential.grant} has no use for '{info}'", at_key=True)
     encoding = (*path, "basic_encoding")
     if "basic_encoding" in known and found.given(encoding) and credential.client_auth == "client_secret_post":
-        found.fail(encoding, "'basic_encoding' has no use with client_auth: client_secret_post", at_key=True)
+        found.note(encoding, "'basic_encoding' has no use with client_auth: client_secret_post", at_key=True)
 
 
 def _urls(found: Found, path: Path, credential: Credential) -> None:
@@ -109,19 +109,19 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
             continue
         parts = hosts.url_parts(url)
         if not parts.keeps_secrets:
-            found.fail((*path, key), f"'{key}': http would send the client's secret in the clear: use https")
+            found.note((*path, key), f"'{key}': http would send the client's secret in the clear: use https")
         if key == "issuer" and parts.query:
-            found.fail((*path, key), "an issuer has no query (RFC 8414 section 2)")
+            found.note((*path, key), "an issuer has no query (RFC 8414 section 2)")
 
 
 def _params(found: Found, path: Path, credential: Credential) -> None:
     for name in credential.token_params:
         place = (*path, "token_params", name)
         if reason := RESERVED_PARAMS.get(name.lower()):
-            found.fail(place, f"'{name}' cannot be set here: {reason}", at_key=True)
+            found.note(place, f"'{name}' cannot be set here: {reason}", at_key=True)
         elif name == "audience" and credential.audience is not None:
             line = found.line((*path, "audience"))
-            found.fail(place, f"the audience is given in line {line} already: leave one of them out", at_key=True)
+            found.note(place, f"the audience is given in line {line} already: leave one of them out", at_key=True)
 
 
 def _refresh(found: Found, path: Path, credential: Credential) -> None:
@@ -129,4 +129,4 @@ def _refresh(found: Found, path: Path, credential: Credential) -> None:
     latest = credential.refresh.at + credential.refresh.jitter
     if not (earliest > 0 and latest < 1) and found.is_sound((*path, "refresh")):
         message = f"at - jitter and at + jitter must lie between 0 and 1, not at {earliest:g} and {latest:g}"
-        found.fail((*path, "refresh"), message)
+        found.note((*path, "refresh"), message)

@@ -42,12 +42,14 @@ class ScalarNode:
     Attributes:
         plain: it stands without quotes.
         visible: an error's source line may show it; see ``frames``.
+        refused: it is an alias or has a tag or an anchor, so there is nothing more to say about it.
     """
 
     text: str
     plain: bool
     span: Span
     visible: bool = False
+    refused: bool = False
 
     @property
     def kind(self) -> Plain:
@@ -154,7 +156,7 @@ class _Builder:
         return root
 
     def _node(self, event: Any, depth: int) -> Node:
-        self._refuse_decoration(event)
+        refused = self._refuse_decoration(event)
         if depth > MAX_DEPTH:
             self._problems.add(_span(event), f"nested more than {MAX_DEPTH} levels deep")
             raise _TooDeep
@@ -164,9 +166,9 @@ class _Builder:
             case yaml.MappingStartEvent():
                 return self._mapping(event, depth)
             case yaml.ScalarEvent():
-                node = ScalarNode(event.value, not event.style, _span(event))
-            case _:  # an alias, refused above
-                node = ScalarNode("", plain=False, span=_span(event))
+                node = ScalarNode(event.value, not event.style, _span(event), refused=refused)
+            case _:  # an alias
+                node = ScalarNode("", plain=False, span=_span(event), refused=True)
         self._scalars.append(node)
         return node
 
@@ -183,6 +185,8 @@ class _Builder:
             key, value = self._node(event, depth + 1), self._node(next(self._events), depth + 1)
             if not isinstance(key, ScalarNode):
                 self._problems.add(key.span, "a key is a single word, not a list or a mapping")
+            elif key.refused:
+                continue
             elif key.plain and key.text == "<<":
                 self._problems.add(key.span, "merge keys are not used here: write the keys out")
             elif key.kind not in (Plain.TEXT, Plain.INTEGER):
@@ -196,14 +200,15 @@ class _Builder:
                 node.entries.append((key, value))
         return node
 
-    def _refuse_decoration(self, event: Any) -> None:
+    def _refuse_decoration(self, event: Any) -> bool:
         if isinstance(event, yaml.AliasEvent):
             self._problems.add(_span(event), "aliases (*name) are not used here; put text that starts with * in quotes")
-            return
+            return True
         if event.anchor is not None:
             self._problems.add(_span(event), "anchors (&name) are not used here")
         if event.tag is not None:
             self._problems.add(_span(event), "tags (!name) are not used here; put text that starts with ! in quotes")
+        return event.anchor is not None or event.tag is not None
 
 
 def _span(event: Any) -> Span:
@@ -216,6 +221,7 @@ def _span(event: Any) -> Span:
 # --- what the parser says, in words that help --------------------------------------------------------------------
 
 _EXPLANATIONS: Final = (
+    ("found unexpected ':'", "a ':' is followed by a space here, or its text needs quotes"),
     ("mapping values are not allowed", "a ': ' that belongs to no key: the indentation is off, or text needs quotes"),
     ("could not find expected ':'", "a key without its ':', or text that needs quotes"),
     ("did not find expected key", "the indentation does not fit, or a quote or bracket before this is not closed"),

@@ -36,7 +36,7 @@ def refuse_unreadable(found: Found) -> None:
     sections: list[tuple[KeyPath, Credential | Route]] = [*found.each(Credential), *found.each(Route)]
     for path, struct in sections:
         if struct.ca_file is not None and (reason := unusable_bundle(Path(struct.ca_file))):
-            found.fail((*path, "ca_file"), f"'ca_file': {reason}")
+            found.note((*path, "ca_file"), f"'ca_file': {reason}")
 
 
 def unusable_bundle(path: Path) -> str | None:
@@ -52,8 +52,9 @@ def unusable_bundle(path: Path) -> str | None:
         return f"the file is larger than {_LARGEST_BUNDLE >> 20} MiB"
     if b"-----BEGIN " not in raw or b"CERTIFICATE-----" not in raw:
         return "the file holds no certificates in PEM form"
+    text = raw.decode("ascii", "replace").replace("\ufffd", "?")  # names in comments between the certificates
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=raw.decode("ascii", "replace"))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):
         return "the file holds a certificate that cannot be read"
     return None

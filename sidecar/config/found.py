@@ -67,7 +67,7 @@ class Found:
         problems: collects the errors.
         written: everything that stands in the file, by path.
         broken: paths whose value is wrong.
-        built: every struct, by path; those with broken values too.
+        built: every struct, by path; those with broken values too, which have a default or nothing there.
         values: every value that is not broken, by path.
     """
 
@@ -79,8 +79,12 @@ class Found:
     values: dict[Path, Any] = field(default_factory=dict)
 
     def fail(self, path: Path, message: str, *, at_key: bool = False) -> None:
-        """Note an error at a path; for a path that is not written, at what it would stand in."""
+        """Note an error that leaves no value at this path."""
         self.mark_broken(path)
+        self.note(path, message, at_key=at_key)
+
+    def note(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        """Note an error at a path; for a path that is not written, at what it would stand in."""
         while path and path not in self.written:
             path = path[:-1]
         place = self.written.get(path)

@@ -109,7 +109,8 @@ def _entry(filename: str, problem: Problem, frame: Frame) -> str:
     line, caret, width = shown
     number = str(problem.span.line + 1)
     gutter = " " * len(number)
-    return f"{first}\n  {number} | {line}\n  {gutter} | {' ' * caret}{'^' * width}".rstrip()
+    source = f"  {number} | {line}".rstrip()
+    return f"{first}\n{source}\n  {gutter} | {' ' * caret}{'^' * width}"
 
 
 # --- words in messages -------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     import difflib  # only on the way to an error
 
     folded = {name.replace("_", "").lower(): name for name in known}
-    matches = difflib.get_close_matches(word.replace("_", "").replace("-", "").lower()[:80], folded, n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(word.replace("_", "").replace("-", "").lower()[:80], folded, n=1, cutoff=0.6)
     return folded[matches[0]] if matches else None
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def check(configuration: Configuration | None, found: Found) -> None:
     """Apply every rule; ``configuration`` is None if it could not be built, and then some rules have no ground."""
     _supported(found)
+    if found.values.get(("listeners",)) == () and found.is_sound(("listeners",)):
+        found.note(("listeners",), "at least one listener is needed")
     for path, listener in found.each(Listener):
         _listener(found, path, listener)
     _distinct_names(found)
@@ -52,9 +54,9 @@ def _supported(found: Found) -> None:
         value = found.values.get(path)
         if refused:
             if value in refused:
-                found.fail(path, f"'{path[-1]}: {value}' is not supported by this version")
+                found.note(path, f"'{path[-1]}: {value}' is not supported by this version")
         elif path not in found.values or value != _default(path):
-            found.fail(path, f"'{dotted(path[-1:])}' is not supported by this version", at_key=True)
+            found.note(path, f"'{dotted(path[-1:])}' is not supported by this version", at_key=True)
 
 
 def _pattern(path: Path) -> Iterator[str]:
@@ -88,26 +90,27 @@ def _listener(found: Found, path: Path, listener: Listener) -> None:
     bind = listener.bind
     upstream = (*path, "upstream")
     is_exposed = not bind.is_unix and not hosts.is_loopback(bind.host)
-    if is_exposed and not listener.beyond_loopback and found.is_sound((*path, "beyond_loopback")):
+    keys = [(*path, "bind"), (*path, "beyond_loopback")]
+    if is_exposed and not listener.beyond_loopback and all(map(found.is_sound, keys)):
         message = "whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true"
-        found.fail((*path, "bind"), message)
+        found.note((*path, "bind"), message)
     if not found.is_sound((*path, "mode")):
         return
     if listener.mode == "forward":
         for key in ("upstream", "hosts"):
             if found.given((*path, key)):
-                found.fail((*path, key), f"'{key}' belongs to a listener with mode: reverse", at_key=True)
+                found.note((*path, key), f"'{key}' belongs to a listener with mode: reverse", at_key=True)
     elif not found.given(upstream):
-        found.fail(upstream, "a listener with mode: reverse needs its 'upstream'", at_key=True)
+        found.note(upstream, "a listener with mode: reverse needs its 'upstream'", at_key=True)
     elif listener.upstream is not None:
         _upstream(found, upstream, hosts.url_parts(listener.upstream))
 
 
 def _upstream(found: Found, path: Path, parts: URLParts) -> None:
     if parts.path not in ("", "/") or parts.query:
-        found.fail(path, "an upstream is scheme, host and port; the path comes with each request")
+        found.note(path, "an upstream is scheme, host and port; the path comes with each request")
     if hosts.is_metadata(parts.host):
-        found.fail(path, _METADATA)
+        found.note(path, _METADATA)
 
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - they are told apart here, not bound
@@ -117,10 +120,12 @@ _METADATA: Final = "link-local and metadata addresses are never upstreams"
 def _distinct_names(found: Found) -> None:
     first: dict[str, Path] = {}
     for path, listener in found.each(Listener):
+        if not found.is_sound((*path, "name")):
+            continue
         other = first.setdefault(listener.name, path)
         if other != path:
             message = f"another listener has this name, in line {found.line((*other, 'name'))}"
-            found.fail((*path, "name"), message)
+            found.note((*path, "name"), message)
 
 
 def _distinct_binds(found: Found) -> None:
@@ -134,16 +139,16 @@ def _distinct_binds(found: Found) -> None:
         default = Telemetry().bind
         for path, listener in found.each(Listener):
             if _clash(listener.bind, default):
-                found.fail((*path, "bind"), f"telemetry listens on {default} unless telemetry.bind says otherwise")
+                found.note((*path, "bind"), f"telemetry listens on {default} unless telemetry.bind says otherwise")
 
 
 def _take_bind(found: Found, path: Path, bind: Bind, taken: dict[int | str, list[tuple[Bind, int]]]) -> None:
-    if path not in found.written:
+    if path not in found.written or not found.is_sound(path):
         return
     others = taken.setdefault(bind.path or bind.port, [])
     for other, line in others:
         if _clash(bind, other):
-            found.fail(path, f"this address is taken in line {line}")
+            found.note(path, f"this address is taken in line {line}")
             return
     others.append((bind, found.line(path)))
 
@@ -155,7 +160,7 @@ def _clash(one: Bind, other: Bind) -> bool:
     if one.port != other.port or one.port == 0:
         return False
     return any(
-        mine == theirs or ({"0.0.0.0", "::"} & {mine, theirs} and (":" in mine) == (":" in theirs))  # noqa: S104
+        mine == theirs or (_WILDCARDS & {mine, theirs} and (":" in mine) == (":" in theirs))
         for mine in _addresses(one)
         for theirs in _addresses(other)
     )
@@ -171,23 +176,23 @@ def _addresses(bind: Bind) -> tuple[str, ...]:
 def _limits(found: Found, path: Path, limits: Limits) -> None:
     if limits.target > limits.head and found.is_sound(path):
         key = "target" if (*path, "target") in found.written else "head"
-        found.fail((*path, key), "the request target is part of the head: 'target' cannot be larger than 'head'")
+        found.note((*path, key), "the request target is part of the head: 'target' cannot be larger than 'head'")
 
 
 # --- routes ------------------------------------------------------------------------------------------------------
 
 
 def _route(found: Found, path: Path, route: Route, credentials: Collection[str]) -> None:
-    if route.credential not in credentials:
+    if route.credential not in credentials and found.is_sound((*path, "credential")):
         near = did_you_mean(None if found.problems.is_long else nearest(route.credential, credentials))
-        found.fail((*path, "credential"), f"no credential has this name{near}")
+        found.note((*path, "credential"), f"no credential has this name{near}")
     if hosts.is_metadata(route.host.removeprefix("*.")):
-        found.fail((*path, "host"), _METADATA)
+        found.note((*path, "host"), _METADATA)
     for key in ("paths", "methods"):
         if (*path, key) in found.written and not getattr(route, key) and found.is_sound((*path, key)):
-            found.fail((*path, key), f"an empty list matches nothing: leave '{key}' out for all", at_key=True)
+            found.note((*path, key), f"an empty list matches nothing: leave '{key}' out for all", at_key=True)
     if route.upstream_tls == "plain" and route.ca_file is not None and found.is_sound((*path, "upstream_tls")):
-        found.fail((*path, "ca_file"), "'ca_file' has no use with upstream_tls: plain", at_key=True)
+        found.note((*path, "ca_file"), "'ca_file' has no use with upstream_tls: plain", at_key=True)
 
 
 def _ties(found: Found) -> None:
@@ -201,7 +206,7 @@ def _ties(found: Found) -> None:
             for other_path, other in others:
                 if methods := _shared_methods(route, other):
                     message = f"the route in line {found.line((*other_path, 'host'))} has the same host, port and path"
-                    found.fail((*path, "host"), f"{message} for {methods}")
+                    found.note((*path, "host"), f"{message} for {methods}")
                     break
             others.append((path, route))
 
@@ -224,7 +229,7 @@ def _distinct_labels(found: Found) -> None:
             line = found.line((*other, "name" if (*other, "name") in found.written else "host"))
             key = "name" if route.name is not None else "host"
             wanted = "" if route.name is not None else ": give this one a 'name'"
-            found.fail((*path, key), f"the route in line {line} has the same label in metrics{wanted}")
+            found.note((*path, key), f"the route in line {line} has the same label in metrics{wanted}")
 
 
 def _covered_upstreams(found: Found, configuration: Configuration) -> None:
@@ -236,7 +241,7 @@ def _covered_upstreams(found: Found, configuration: Configuration) -> None:
         if listener.mode == "reverse" and listener.upstream is not None and found.is_sound(place):
             reason = _uncovered(hosts.url_parts(listener.upstream), configuration)
             if reason:
-                found.fail(place, reason)
+                found.note(place, reason)
 
 
 def _uncovered(upstream: URLParts, configuration: Configuration) -> str | None:
@@ -271,7 +276,7 @@ def _loop(found: Found, path: Path, host: str, port: int, own: Collection[Bind])
     for bind in own:
         is_here = hosts.is_loopback(host) and (hosts.is_loopback(bind.host) or bind.host in _WILDCARDS)
         if not bind.is_unix and bind.port == port and (bind.host == host or is_here):
-            found.fail(path, f"the sidecar itself listens on {bind}: requests would go round in circles")
+            found.note(path, f"the sidecar itself listens on {bind}: requests would go round in circles")
             return
 
 

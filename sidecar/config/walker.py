@@ -1,8 +1,8 @@
 """The tree against the model: every key, type and limit checked, every error noted, and the structs built.
 
 One error never hides another: a value that is wrong is noted and left out, and the walk goes on beside it. What was
-found goes to ``found`` with its place. A struct with a broken optional value is built with that value's default, so
-that the rules about its other keys hold.
+found goes to ``found`` with its place. A struct with a broken value is built with the default or a placeholder in its
+stead, so that the rules about its other keys can be applied; it never leaves this package.
 
 A secret's value is never put into a message. Values in other places are marked visible for the source line only when
 they are plain words; see ``frames``.
@@ -67,6 +67,9 @@ class _Walker:
 
     def value(self, node: Node, shape: Shape, path: Path) -> Any:
         """The value of a node, or BROKEN; the error is noted."""
+        if isinstance(node, ScalarNode) and node.refused:
+            self._found.mark_broken(path)
+            return BROKEN
         try:
             value = self._read(node, shape, path)
         except ValueError as exc:
@@ -84,6 +87,8 @@ class _Walker:
                 return self._list(_wanted_list(node, path), item, path)
             case MapShape():
                 return self._map(_wanted(node, MappingNode, "a mapping"), shape, path)
+            case EitherShape(other=ListShape()) if isinstance(node, MappingNode):
+                raise ValueError("text or a list is wanted here, not a mapping")
             case EitherShape(scalar, other):
                 return self._read(node, scalar if isinstance(node, ScalarNode) else other, path)
             case BindShape() if isinstance(node, MappingNode):
@@ -126,12 +131,12 @@ class _Walker:
             if name not in values and name not in slips:
                 self._found.fail((*path, name), f"{_owner(path)} needs the key '{name}'", at_key=True)
         usable = {name: value for name, value in values.items() if value is not BROKEN}
-        if not all(name in usable for name in required):
-            self._found.mark_broken(path)
-            return BROKEN
-        struct = shape.model(**usable)
-        self._found.built[path] = struct
-        return struct
+        lacking = [name for name in required if name not in usable]
+        for name in lacking:
+            self._found.mark_broken((*path, name))
+            usable[name] = _placeholder(shape.fields[name].shape)
+        struct = self._found.built[path] = shape.model(**usable)
+        return BROKEN if lacking else struct
 
     def _unknown(self, key: ScalarNode, known: dict[str, Any], path: Path) -> str | None:
         """Note an unknown key; gives the known one that was probably meant."""
@@ -146,7 +151,7 @@ class _Walker:
         return near
 
     def _field(self, node: Node, known: FieldShape, path: Path) -> Any:
-        if isinstance(node, ScalarNode) and node.kind is Plain.NULL:
+        if isinstance(node, ScalarNode) and node.kind is Plain.NULL and not node.refused:
             if known.nullable and node.text:
                 self._found.values[path] = None
                 return None
@@ -213,6 +218,18 @@ class _Walker:
                 self._found.fail((*path, "unix"), f"{_owner(path)} needs the key 'unix'", at_key=True)
             return BROKEN
         return Bind(path=values["unix"], mode=values.get("mode", 0o600), group=values.get("group", ""))
+
+
+def _placeholder(shape: Shape) -> Any:
+    """Stands for a needed value that is broken, so that the rules about the other keys of its struct can be applied."""
+    match shape:
+        case ListShape():
+            return ()
+        case BindShape():
+            return Bind()
+        case SecretShape():
+            return SecretReference("env", "")
+    return ""
 
 
 # --- one scalar --------------------------------------------------------------------------------------------------

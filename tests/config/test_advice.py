@@ -1,0 +1,74 @@
+"""What is allowed and yet worth a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import advice, load
+from tests.config.conftest import VALID
+
+
+def warnings(text: str) -> list[str]:
+    return advice.warnings(load.parse(text, "config.yaml"))
+
+
+def test_a_sound_configuration_gives_no_warning() -> None:
+    assert warnings(VALID) == []
+
+
+def test_a_credential_without_a_route_is_mentioned() -> None:
+    assert warnings(VALID[: VALID.index("routes:")]) == ["credentials.orders: no route uses it"]
+
+
+def test_a_required_scope_that_is_not_asked_for_is_mentioned() -> None:
+    text = VALID.replace("    client_id", "    scopes: [a]\n    required_scopes: [a, b]\n    client_id")
+
+    assert warnings(text) == ["credentials.orders.required_scopes: not in scopes: b"]
+
+
+def test_a_route_that_fails_open_is_mentioned() -> None:
+    assert warnings(VALID + "    on_failure: open\n") == [
+        "routes: api.example.com:443 forwards requests without a token when there is none (on_failure: open)"
+    ]
+
+
+def test_inline_secrets_are_mentioned() -> None:
+    assert warnings("allow_inline_secrets: true\n" + VALID) == [
+        "allow_inline_secrets: whoever reads the configuration reads its secrets"
+    ]
+
+
+@pytest.mark.parametrize(("mode", "danger"), [(0o644, "read"), (0o666, "changed"), (0o602, "changed")])
+def test_a_secret_file_that_is_open_to_every_user_is_mentioned(tmp_path: Path, mode: int, danger: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hunter2")
+    path.chmod(mode)
+
+    assert warnings(VALID.replace("/run/secrets/orders", str(path))) == [
+        f"credentials.orders.client_secret: file:{path} can be {danger} by every user of this machine"
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o440])
+def test_a_secret_file_for_its_owner_and_group_is_fine(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hunter2")
+    path.chmod(mode)
+
+    assert warnings(VALID.replace("/run/secrets/orders", str(path))) == []
+
+
+def test_a_volume_of_kubernetes_is_fine_as_it_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "..2026_11_22").mkdir()
+    (tmp_path / "..data").symlink_to("..2026_11_22")
+    (tmp_path / "..data" / "secret").write_text("hunter2")
+    (tmp_path / "..data" / "secret").chmod(0o644)
+    (tmp_path / "secret").symlink_to("..data/secret")
+
+    assert warnings(VALID.replace("/run/secrets/orders", str(tmp_path / "secret"))) == []
+
+
+def test_a_missing_secret_is_no_matter_of_advice() -> None:
+    assert warnings(VALID.replace("/run/secrets/orders", "/nowhere/at/all")) == []

@@ -1,0 +1,130 @@
+"""What each grant needs and uses, and where its secrets may travel."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from sidecar.config import credential_rules
+from sidecar.config.model import NOT_YET, Credential, Grant
+from tests.config.conftest import Messages
+
+
+def credential(*lines: str) -> str:
+    """A configuration whose credential starts in line 3."""
+    return "listeners: [{name: a, bind: 127.0.0.1:6180}]\ncredentials:\n  orders:\n" + "".join(
+        f"    {line}\n" for line in lines
+    )
+
+
+IDP = ("grant: client_credentials", "client_id: id", "client_secret: env:SECRET")
+COMPLETE = (*IDP, "token_url: https://idp.example.com/token")
+
+
+def test_a_complete_credential_is_no_error(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE)) == []
+    assert messages(credential(*IDP, "issuer: https://idp.example.com/realm")) == []
+    assert messages(credential("grant: static", "token_file: /run/token", "stale_for: 1m")) == []
+
+
+def test_a_credential_needs_its_grant(messages: Messages) -> None:
+    assert messages(credential("client_id: id")) == ["3: a credential needs its 'grant': client_credentials or static"]
+
+
+def test_every_key_that_a_grant_needs_is_named(messages: Messages) -> None:
+    assert sorted(messages(credential("grant: client_credentials"))) == [
+        "3: grant: client_credentials needs one of the keys token_url or issuer",
+        "3: grant: client_credentials needs the key 'client_id'",
+        "3: grant: client_credentials needs the key 'client_secret'",
+    ]
+    assert messages(credential("grant: static")) == ["3: grant: static needs the key 'token_file'"]
+
+
+def test_null_is_not_enough_where_a_key_is_needed(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "issuer: null")) == []
+    assert messages(credential("grant: static", "token_file: null")) == ["5: grant: static needs the key 'token_file'"]
+
+
+def test_the_token_endpoint_is_given_once(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "issuer: https://idp.example.com")) == [
+        "8: 'token_url' stands here already: only one of token_url or issuer"
+    ]
+
+
+@pytest.mark.parametrize("key", ["client_id: id", "scopes: [a]", "default_ttl: 1m", "token_url: https://idp.example"])
+def test_a_key_that_the_grant_does_not_use_is_an_error(key: str, messages: Messages) -> None:
+    assert messages(credential("grant: static", "token_file: /run/token", key)) == [
+        f"6: grant: static has no use for '{key.partition(':')[0]}'"
+    ]
+
+
+def test_a_token_file_is_of_no_use_to_an_idp(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "token_file: /run/token")) == [
+        "8: grant: client_credentials has no use for 'token_file'"
+    ]
+
+
+def test_the_encoding_of_basic_is_of_no_use_without_it(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "client_auth: client_secret_post", "basic_encoding: raw")) == [
+        "9: 'basic_encoding' has no use with client_auth: client_secret_post"
+    ]
+    assert messages(credential(*COMPLETE, "basic_encoding: raw")) == []
+
+
+@pytest.mark.parametrize("key", ["token_url", "issuer"])
+@pytest.mark.parametrize("host", ["idp.example.com", "10.0.0.1", "169.254.1.1"])
+def test_a_secret_never_travels_in_the_clear(key: str, host: str, messages: Messages) -> None:
+    assert messages(credential(*IDP, f"{key}: http://{host}/token")) == [
+        f"7: '{key}': http would send the client's secret in the clear: use https"
+    ]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8080", "[::1]", "localhost", "169.254.169.254", "metadata.google.internal"]
+)
+def test_loopback_and_metadata_services_may_speak_http(host: str, messages: Messages) -> None:
+    assert messages(credential(*IDP, f"token_url: http://{host}/token")) == []
+
+
+def test_an_issuer_has_no_query(messages: Messages) -> None:
+    assert messages(credential(*IDP, "issuer: https://idp.example.com/?tenant=a")) == [
+        "7: an issuer has no query (RFC 8414 section 2)"
+    ]
+    assert messages(credential(*IDP, "token_url: https://idp.example.com/token?tenant=a")) == []
+
+
+@pytest.mark.parametrize("name", sorted(credential_rules.RESERVED_PARAMS))
+def test_a_field_that_another_key_sets_cannot_be_set_twice(name: str, messages: Messages) -> None:
+    found = messages(credential(*COMPLETE, f"token_params: {{{name}: x}}"))
+
+    assert len(found) == 1
+    assert found[0].startswith(f"8: '{name}' cannot be set here: ")
+
+
+def test_the_audience_is_given_once(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "audience: a", "token_params: {audience: b}")) == [
+        "9: the audience is given in line 8 already: leave one of them out"
+    ]
+    assert messages(credential(*COMPLETE, "token_params: {audience: b, resource: [c, d]}")) == []
+
+
+@pytest.mark.parametrize("refresh", ["{at: 0.95}", "{at: 0.1}", "{at: 0.5, jitter: 0.5}", "{jitter: 0.3}"])
+def test_a_refresh_lies_within_the_tokens_life(refresh: str, messages: Messages) -> None:
+    found = messages(credential(*COMPLETE, f"refresh: {refresh}"))
+
+    assert len(found) == 1
+    assert "must lie between 0 and 1" in found[0]
+
+
+def test_every_key_of_the_model_is_used_by_a_grant_or_not_supported_yet() -> None:
+    used = set(credential_rules.EVERY_GRANT)
+    for keys in credential_rules.GRANTS.values():
+        used |= {*keys.needed, *keys.one_of, *keys.used}
+    later = {name for name in Credential.__struct_fields__ if f"credentials.*.{name}" in NOT_YET}
+
+    assert used | later == set(Credential.__struct_fields__)
+
+
+def test_every_grant_has_its_keys_or_is_not_supported_yet() -> None:
+    assert set(typing.get_args(Grant)) == set(credential_rules.GRANTS) | set(NOT_YET["credentials.*.grant"])

@@ -1,0 +1,177 @@
+"""Noticing that a file changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.reload import POLL_SECONDS, Watched, watch
+from tests.fake_clock import FakeClock
+
+
+class Calls:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+@asynccontextmanager
+async def watching(task: asyncio.Task[None]) -> AsyncIterator[None]:
+    await asyncio.sleep(0)  # it takes its first stamps
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text("one")
+    return path
+
+
+def start(
+    path: Path, clock: FakeClock, calls: Callable[[], None], also: list[Path] | None = None
+) -> asyncio.Task[None]:
+    return asyncio.Task(watch(path, clock, calls, also=lambda: also or []))
+
+
+async def test_a_changed_file_is_noticed_at_the_next_poll(file: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls)):
+        await clock.advance(POLL_SECONDS)
+        assert calls.count == 0
+
+        file.write_text("other")
+        await clock.advance(POLL_SECONDS / 2)
+        assert calls.count == 0
+        await clock.advance(POLL_SECONDS / 2)
+        assert calls.count == 1
+
+        await clock.advance(10 * POLL_SECONDS)
+        assert calls.count == 1
+
+
+async def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(file: Path, tmp_path: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    status = file.stat()
+    async with watching(start(file, clock, calls)):
+        (tmp_path / "new").write_text("two")
+        os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+        (tmp_path / "new").rename(file)
+        await clock.advance(POLL_SECONDS)
+
+        assert calls.count == 1
+
+
+async def test_the_swap_of_a_kubernetes_volume_is_noticed(tmp_path: Path) -> None:
+    for name in ("..one", "..two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("same")
+    (tmp_path / "..data").symlink_to("..one")
+    (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(tmp_path / "config.yaml", clock, calls)):
+        (tmp_path / "..data_tmp").symlink_to("..two")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        await clock.advance(POLL_SECONDS)
+
+        assert calls.count == 1
+
+
+async def test_a_file_that_is_gone_is_no_change_until_it_is_back(file: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls)):
+        file.unlink()
+        await clock.advance(3 * POLL_SECONDS)
+        assert calls.count == 0
+
+        file.write_text("back")
+        await clock.advance(POLL_SECONDS)
+        assert calls.count == 1
+
+
+async def test_a_file_that_comes_back_as_it_was_is_no_change(file: Path, tmp_path: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls)):
+        file.rename(tmp_path / "aside")
+        await clock.advance(POLL_SECONDS)
+        (tmp_path / "aside").rename(file)
+        await clock.advance(POLL_SECONDS)
+
+        assert calls.count == 0
+
+
+async def test_further_files_are_watched_and_may_become_others(file: Path, tmp_path: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    also = [tmp_path / "ca.pem"]
+    also[0].write_text("ca")
+    async with watching(start(file, clock, calls, also)):
+        also[0].write_text("another ca")
+        await clock.advance(POLL_SECONDS)
+        assert calls.count == 1
+
+        also.append(tmp_path / "second.pem")
+        also[1].write_text("second")
+        await clock.advance(POLL_SECONDS)
+        assert calls.count == 1  # taken in as it is
+        also[1].write_text("second, changed")
+        await clock.advance(POLL_SECONDS)
+        assert calls.count == 2
+
+
+async def test_changes_that_are_seen_together_are_told_once(file: Path, tmp_path: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    other = tmp_path / "ca.pem"
+    other.write_text("ca")
+    async with watching(start(file, clock, calls, [other])):
+        file.write_text("changed")
+        other.write_text("changed")
+        await clock.advance(POLL_SECONDS)
+
+        assert calls.count == 1
+
+
+async def test_a_change_between_loading_and_watching_is_not_lost(file: Path) -> None:
+    since = Watched((file,))
+    file.write_text("changed while it was loaded")
+    clock, calls = FakeClock(), Calls()
+    async with watching(asyncio.Task(watch(file, clock, calls, since=since))):
+        await clock.advance(POLL_SECONDS)
+
+        assert calls.count == 1
+
+
+async def test_a_reload_that_takes_long_is_waited_for(file: Path) -> None:
+    clock = FakeClock()
+    started, release = asyncio.Event(), asyncio.Event()
+    finished = Calls()
+
+    async def changed() -> None:
+        started.set()
+        await release.wait()
+        finished()
+
+    async with watching(asyncio.Task(watch(file, clock, changed))):
+        file.write_text("changed")
+        await clock.advance(POLL_SECONDS)
+        await started.wait()
+        file.write_text("changed again")
+        await clock.advance(3 * POLL_SECONDS)
+        assert finished.count == 0
+
+        release.set()
+        await clock.advance(POLL_SECONDS)
+        await clock.advance(POLL_SECONDS)
+        assert finished.count == 2
