@@ -22,7 +22,7 @@ from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
 from sidecar.proxy.listener import Listener, sweep, sweep_interval
-from sidecar.proxy.resolver import Resolver
+from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
 from sidecar.proxy.upstream import UpstreamPool
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
+    from sidecar.proxy.resolver import Lookup
 
 QUIET_SECONDS: Final = 2.0
 """A drain ends when no request came for this long."""
@@ -63,9 +64,17 @@ class Sidecar:
         configuration: loaded and checked.
         clock: lifetimes are counted on it.
         draw: randomness for jitter.
+        lookup: how upstreams' names become addresses.
     """
 
-    def __init__(self, configuration: Configuration, *, clock: Clock | None = None, draw: Uniform = uniform) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        clock: Clock | None = None,
+        draw: Uniform = uniform,
+        lookup: Lookup = system_lookup,
+    ) -> None:
         self.configuration = configuration
         self.metrics = Metrics()
         self.log = log.get_logger("app")
@@ -75,7 +84,7 @@ class Sidecar:
         self._own_sockets = OwnSockets()
         self.broker = Broker(clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks)
         self.health = Health(self.broker)
-        resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets)
+        resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
         self.gateway = Gateway(
             self._empty_generation(),
             pool=UpstreamPool(resolver=resolver, contexts=Contexts()),
