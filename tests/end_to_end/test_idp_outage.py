@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from sidecar.simulation.idp import MockIdP
 
+from sidecar.simulation.idp import MockIdP
 from tests.end_to_end.gate import Door, Gate
 from tests.end_to_end.origin import VALID, Authority, Origin
 from tests.end_to_end.traffic import Answer, Traffic, steady_traffic
@@ -34,7 +34,7 @@ MOST_ATTEMPTS: Final = 20
 
 @pytest.fixture
 async def idp() -> AsyncIterator[MockIdP]:
-    async with MockIdP(ttl=LIFETIME_SECONDS) as idp:
+    async with MockIdP(clients={"orders-worker": "worker-secret"}, ttl=LIFETIME_SECONDS) as idp:
         yield idp
 
 
@@ -55,7 +55,6 @@ async def origin(idp: MockIdP, authority: Authority) -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def sidecar(
-    idp: MockIdP,
     gate: Gate,
     origin: Origin,
     authority: Authority,
@@ -68,8 +67,8 @@ async def sidecar(
                 "orders": {
                     "grant": "client_credentials",
                     "token_url": f"http://127.0.0.1:{gate.port}/token",
-                    "client_id": idp.client_id,
-                    "client_secret": idp.client_secret,
+                    "client_id": "orders-worker",
+                    "client_secret": "worker-secret",
                 }
             },
             "routes": [

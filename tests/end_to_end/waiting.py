@@ -27,9 +27,15 @@ async def _holds(condition: Condition) -> bool:
     return answer if isinstance(answer, bool) else await answer
 
 
+_handed_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody has now, and that was not handed out before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _handed_out:
+            _handed_out.add(port)
+            return port
