@@ -57,6 +57,10 @@ _TERMINAL: Final[Mapping[str, type[TokenRequestError]]] = {
     "invalid_grant": InvalidGrant,
     "invalid_scope": InvalidScope,
     "unauthorized_client": UnauthorizedClient,
+    "invalid_request": TokenRefused,
+    "unsupported_grant_type": TokenRefused,
+    "invalid_target": TokenRefused,  # RFC 8707 section 2
+    "access_denied": TokenRefused,
 }
 _TRANSIENT: Final[Mapping[str, type[TokenRequestError]]] = {
     "temporarily_unavailable": ServerError,
@@ -64,6 +68,9 @@ _TRANSIENT: Final[Mapping[str, type[TokenRequestError]]] = {
     "internal_failure": ServerError,  # Google's token endpoint
     "slow_down": RateLimited,  # RFC 8628 section 3.5
 }
+# A code we do not know counts as the IdP's own word only with the statuses OAuth uses (and 200, as GitHub does):
+# {"error": "not_found"} with 404 or {"error": "forbidden"} with 403 is what a gateway says.
+_OAUTH_STATUSES: Final = frozenset({200, 400, 401})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +194,17 @@ def _classify(status: int, code: str | None, *, readable: bool) -> tuple[type[To
     said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
     if (kind := passing_status(status)) is not None:
         return kind, f"the IdP answered {said}"
-    if code is not None:
-        return _TRANSIENT.get(code) or _TERMINAL.get(code, TokenRefused), f"the IdP answered {said}"
+    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or _unknown(status)) is not None:
+        return kind, f"the IdP answered {said}"
     if not 200 <= status <= 299:
         return TokenMalformed, f"the IdP's address answered HTTP {status} without an OAuth error"
     if not readable:
         return TokenMalformed, f"HTTP {status} without a JSON object in it"
     return None, ""
+
+
+def _unknown(status: int) -> type[TokenRequestError] | None:
+    return TokenRefused if status in _OAUTH_STATUSES else None
 
 
 def passing_status(status: int) -> type[TokenRequestError] | None:
