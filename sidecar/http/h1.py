@@ -1,8 +1,8 @@
 """Glue to llhttp, and the one body format that needs a parser: chunked.
 
 A head is parsed once, when it is whole: httptools buffers partial headers quadratically. A fresh llhttp parser looks at
-it, as the judge of its syntax; then ``hygiene`` reads it line by line. Two counts make sure that both see the same
-lines: every LF belongs to a CRLF, and every CR too.
+it, as the judge of its syntax (bare CR, control characters, white space before colons and folded lines end here); then
+``hygiene`` reads it line by line, and counts that every LF ended a line, so that both saw the same lines.
 
 Bodies of known length are counted by the connection and never copied through a parser. Chunked bodies are decoded
 here instead of by llhttp, because httptools neither says where a message ends inside the bytes it was fed nor shows
@@ -30,19 +30,12 @@ class _Deaf:
 _DEAF: Final = _Deaf()
 
 
-def _only_crlf(raw: bytes) -> bool:
-    ends = raw.count(b"\r\n")
-    return raw.count(b"\n") == ends and raw.count(b"\r") == ends
-
-
 def read_request_head(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead:
     """Check and read a request head; ``raw`` ends with its empty line.
 
     Raises:
         ClientError: see ``hygiene.read_request``; MethodUnknown for a method llhttp does not know.
     """
-    if not _only_crlf(raw):
-        raise BadRequest("a line ends in something other than CRLF")
     try:
         httptools.HttpRequestParser(_DEAF).feed_data(raw)
     except httptools.HttpParserUpgrade:
@@ -72,8 +65,6 @@ def read_response_head(raw: bytes, *, max_fields: int) -> ResponseHead:
     Raises:
         UpstreamProtocol: the head is malformed.
     """
-    if not _only_crlf(raw):
-        raise UpstreamProtocol("a line ends in something other than CRLF")
     try:
         httptools.HttpResponseParser(_DEAF).feed_data(raw)
     except httptools.HttpParserUpgrade:

@@ -27,37 +27,56 @@ from sidecar.http.message import RequestHead, ResponseHead
 
 VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 
-_REQUEST_SPECIAL: Final = frozenset(
-    (
-        b"authorization",
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"via",
-    )
+_NAMES_REMEMBERED: Final = 1024
+_LONGEST_NAME_REMEMBERED: Final = 64
+
+
+class _Special(dict[bytes, bytes]):
+    """Field names, in whatever case they come, to the lower-case name if it is handled here, else to nothing.
+
+    Remembers names as they were spelled, a bounded number: that saves lower-casing every name of every message.
+    Only names are kept, never values.
+    """
+
+    def __init__(self, *names: bytes) -> None:
+        super().__init__()
+        self._handled: Final = frozenset(names)
+
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        found = lower if lower in self._handled else b""
+        if len(self) < _NAMES_REMEMBERED and len(name) <= _LONGEST_NAME_REMEMBERED:
+            self[name] = found
+        return found
+
+
+_REQUEST_SPECIAL: Final = _Special(
+    b"authorization",
+    b"connection",
+    b"content-length",
+    b"expect",
+    b"host",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"via",
 )
-_RESPONSE_SPECIAL: Final = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"date",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
+_RESPONSE_SPECIAL: Final = _Special(
+    b"connection",
+    b"content-length",
+    b"date",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
 )
 _PERSISTENCE: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b""))
 """Connection options that need no removal of a nominated field: their fields are dropped anyway."""
@@ -76,29 +95,30 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
         ClientError: the leaf says which of 400, 414, 417, 431, 501 and 505 it is.
     """
     lines = raw[:-4].split(b"\r\n")
+    if raw.count(b"\n") != len(lines) + 1:
+        raise BadRequest("a line ends in something other than CRLF")
     head = _request_line(lines[0], max_target)
     if len(lines) > max_fields:
         raise HeadTooLarge(f"more than {max_fields} field lines")
     kept = head.lines
-    nominated: set[bytes] = set()
+    connection: list[bytes] = []
     codings: list[bytes] = []
-    for index in range(1, len(lines)):
-        line = lines[index]
+    for line in lines[1:]:
         name, _, value = line.partition(b":")
-        name = name.lower()
-        if name not in _REQUEST_SPECIAL:
+        special = _REQUEST_SPECIAL[name]
+        if not special:
             kept.append(line)
-        elif name == b"host":
+        elif special == b"host":
             if head.host is not None:
                 raise BadRequest("more than one Host field")
             head.host = value.strip(b" \t")
-        elif name == b"connection":
-            nominated.update(token.strip(b" \t") for token in value.lower().split(b","))
+        elif special == b"connection":
+            connection.append(value)
         else:
-            _request_field(head, name, value.strip(b" \t"), line, codings)
+            _request_field(head, special, value.strip(b" \t"), line, codings)
     _frame_request(head, codings)
-    if nominated:
-        _apply_connection(head, nominated)
+    if connection:
+        _apply_connection(head, _options(connection))
     else:
         head.upgrade = None
     if head.host is None and head.minor == 1:
@@ -169,7 +189,21 @@ def _frame_request(head: RequestHead, codings: list[bytes]) -> None:
         head.expect_continue = False
 
 
-def _apply_connection(head: RequestHead, nominated: set[bytes]) -> None:
+def _options(values: list[bytes]) -> frozenset[bytes]:
+    """The connection options of all Connection lines, lower case (RFC 9110 section 7.6.1)."""
+    if len(values) == 1 and (known := _USUAL_OPTIONS.get(values[0])) is not None:
+        return known
+    return frozenset(option.strip(b" \t") for value in values for option in value.lower().split(b","))
+
+
+_USUAL_OPTIONS: Final = {
+    b" keep-alive": frozenset((b"keep-alive",)),
+    b" close": frozenset((b"close",)),
+    b" Keep-Alive": frozenset((b"keep-alive",)),
+}
+
+
+def _apply_connection(head: RequestHead, nominated: frozenset[bytes]) -> None:
     if b"close" in nominated:
         head.close = True
     if b"upgrade" not in nominated or head.minor == 0:
@@ -183,7 +217,7 @@ def _apply_connection(head: RequestHead, nominated: set[bytes]) -> None:
             head.expect_continue = False
 
 
-def _without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
@@ -202,35 +236,37 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
         UpstreamProtocol: the head is not one a proxy may pass on.
     """
     lines = raw[:-4].split(b"\r\n")
+    if raw.count(b"\n") != len(lines) + 1:
+        raise UpstreamProtocol("a line ends in something other than CRLF")
     head = _status_line(lines[0])
     if len(lines) > max_fields:
         raise UpstreamProtocol(f"more than {max_fields} field lines")
     kept = head.lines
-    nominated: set[bytes] = set()
+    connection: list[bytes] = []
     codings: list[bytes] = []
-    for index in range(1, len(lines)):
-        line = lines[index]
+    for line in lines[1:]:
         name, _, value = line.partition(b":")
-        name = name.lower()
-        if name not in _RESPONSE_SPECIAL:
+        special = _RESPONSE_SPECIAL[name]
+        if not special:
             kept.append(line)
-        elif name == b"connection":
-            nominated.update(token.strip(b" \t") for token in value.lower().split(b","))
+        elif special == b"date":
+            head.has_date = True
+            kept.append(line)
+        elif special == b"content-length":
+            head.content_length = _content_length(value.strip(b" \t"), head.content_length, UpstreamProtocol)
+        elif special == b"connection":
+            connection.append(value)
         else:
-            _response_field(head, name, value.strip(b" \t"), line, codings)
-    _frame_response(head, codings)
-    if nominated:
-        _apply_response_connection(head, nominated)
+            _response_field(head, special, value.strip(b" \t"), codings)
+    if codings:
+        _frame_response(head, codings)
+    if connection:
+        _apply_response_connection(head, _options(connection))
     return head
 
 
-def _response_field(head: ResponseHead, name: bytes, value: bytes, line: bytes, codings: list[bytes]) -> None:
-    if name == b"content-length":
-        head.content_length = _content_length(value, head.content_length, UpstreamProtocol)
-    elif name == b"date":
-        head.has_date = True
-        head.lines.append(line)
-    elif name == b"transfer-encoding":
+def _response_field(head: ResponseHead, name: bytes, value: bytes, codings: list[bytes]) -> None:
+    if name == b"transfer-encoding":
         codings.append(value)
     elif name == b"upgrade":
         head.upgrade = value
@@ -238,7 +274,7 @@ def _response_field(head: ResponseHead, name: bytes, value: bytes, line: bytes, 
         head.keep_alive_seconds = _keep_alive(value)
 
 
-def _apply_response_connection(head: ResponseHead, nominated: set[bytes]) -> None:
+def _apply_response_connection(head: ResponseHead, nominated: frozenset[bytes]) -> None:
     if b"close" in nominated:
         head.close = True
     elif b"keep-alive" in nominated:
@@ -249,20 +285,37 @@ def _apply_response_connection(head: ResponseHead, nominated: set[bytes]) -> Non
 
 
 def _status_line(line: bytes) -> ResponseHead:
+    known = _STATUS_LINES.get(line)
+    if known is None:
+        known = _parse_status_line(line)
+        if len(_STATUS_LINES) < _STATUS_LINES_REMEMBERED and len(line) <= _LONGEST_NAME_REMEMBERED:
+            _STATUS_LINES[line] = known
+    return ResponseHead(*known)
+
+
+_STATUS_LINES_REMEMBERED: Final = 256
+_STATUS_LINES: Final[dict[bytes, tuple[int, bytes, int]]] = {}
+
+
+def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
     version, _, start = line.partition(b" ")
     minor = VERSIONS.get(version)
     code = start[:3]
     if minor is None or not code.isdigit() or start[3:4] not in (b" ", b""):
         raise UpstreamProtocol("the status line is not valid HTTP/1.x")
+    if start.translate(None, _PHRASE_BYTES):
+        raise UpstreamProtocol("a control character in the reason phrase")  # llhttp lets them pass
     status = int(code)
     if not 100 <= status <= 599:
         raise UpstreamProtocol("the status code is out of range")
-    return ResponseHead(status, start, minor)
+    return status, start, minor
+
+
+_PHRASE_BYTES: Final = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+"""RFC 9112 section 4: HTAB, SP, VCHAR and obs-text."""
 
 
 def _frame_response(head: ResponseHead, codings: list[bytes]) -> None:
-    if not codings:
-        return
     if head.minor == 0:
         raise UpstreamProtocol("Transfer-Encoding in an HTTP/1.0 response")
     if head.content_length is not None:

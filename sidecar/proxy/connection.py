@@ -147,9 +147,11 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
 
     def data_received(self, data: bytes) -> None:
-        match self._phase:
-            case Phase.HEAD:
-                self._read_heads(data)
+        phase = self._phase
+        if phase is Phase.HEAD:
+            self._read_heads(data)
+            return
+        match phase:
             case Phase.LENGTH:
                 self._read_length(data)
             case Phase.CHUNKED:
@@ -172,6 +174,9 @@ class ClientConnection(asyncio.Protocol):
         match self._phase:
             case Phase.ANSWER:
                 self._half_closed = True  # it may well wait for its answer
+                return True
+            case Phase.HEAD if self._buffer and self._write_paused:
+                self._half_closed = True  # and for those to requests that wait until it reads
                 return True
             case Phase.TUNNEL:
                 if self._tunnel is None:
@@ -206,8 +211,6 @@ class ClientConnection(asyncio.Protocol):
             self._tunnel.client_writable(writable)
         elif writable:
             self._advance()
-            if self._phase is Phase.HEAD:
-                self.resume_reading()
 
     # --- reading requests ---
 
@@ -240,6 +243,11 @@ class ClientConnection(asyncio.Protocol):
                 pass
         finally:
             self._advancing = False
+        if self._phase is Phase.HEAD:  # nothing is left that could be answered
+            if self._half_closed:
+                self._close()
+            else:
+                self.resume_reading()
 
     def _head_from_buffer(self) -> bool:
         buffer = self._buffer
@@ -486,7 +494,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if not request_done:
             self._linger()
-        elif relay.closes_client or self._half_closed or self._listener.retired:
+        elif relay.closes_client or self._listener.retired or (self._half_closed and not self._buffer):
             if self._buffer:
                 self._linger()
             else:
@@ -494,7 +502,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._phase = Phase.HEAD
             self.set_deadline(self.gateway.generation.limits.client_idle)
-            if self._paused:
+            # Beyond the limit nothing more is read: a flood would otherwise gain a read for each of its answers.
+            if self._paused and len(self._buffer) <= self.gateway.generation.limits.head:
                 self.resume_reading()
             if self._buffer and not self._advancing:
                 self._advance()
@@ -511,7 +520,7 @@ class ClientConnection(asyncio.Protocol):
         keeps = head is not None and isinstance(error, Denied) and not head.close and not head.has_body
         method = head.method if head is not None else b""
         # What follows a refused CONNECT may be the other protocol's bytes, sent early: never read as requests.
-        keeps = keeps and method != b"CONNECT" and not gateway.draining and not self._half_closed
+        keeps = keeps and method != b"CONNECT" and not gateway.draining
         meters.answered(method, error.status).value += 1
         gateway.complain(meters, error)
         self.write(gateway.answer(error, method=method, close=not keeps))

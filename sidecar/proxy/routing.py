@@ -4,8 +4,8 @@ One canonical value drives everything that follows: the route, the DNS name, SNI
 Whatever two readers could take for different hosts is refused: userinfo, percent-encoding, numeric spellings of IPv4
 that are not four decimal numbers, empty labels. Hosts are compared whole, never as substrings or patterns.
 
-Paths are matched in every form an upstream might resolve them to, and forwarded byte for byte. A path whose forms do
-not all stay below the route's prefix matches nothing.
+Paths are forwarded byte for byte and matched as an upstream might resolve them, whichever way it does: a path that
+some reader could take out of the route's prefix, were it only on its way, is not below that prefix.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from sidecar.errors import BadRequest, RouteMismatch, TargetUnmatched
 
@@ -144,61 +145,48 @@ def split_absolute(target: bytes, method: bytes) -> Target:
     return Target(name, authority, path)
 
 
-_SUSPICIOUS: Final = (b"%", b"//", b"/.", b"\\", b";")
-_MOST_DECODINGS: Final = 3
+_MOST_DECODINGS: Final = 2
+_NO_NAMES: Final = frozenset((b"", b"."))
 
 
 def path_forms(path: bytes) -> tuple[bytes, ...]:
-    """Every form in which an upstream may read this path: as sent, decoded once and more, dot segments resolved.
+    """What has to be below a prefix for the path to be below it, whoever reads it: the path as sent, and, where it
+    climbs, the highest folder that it may reach on its way.
 
-    The query is not part of the path. The first element is the path as sent.
+    Readers differ in what they decode, whether slashes in a row are one, a backslash is a slash, and what follows ``;``
+    belongs to the name; and these mix freely (WHATWG URLs climb by ``%2e%2e`` but do not split at ``%2f``). So a step
+    up counts where any reader may see it, a step down only where all do. The query is not part of the path.
 
     Raises:
-        BadRequest: it is still encoded after three decodings, or a decoded form holds a control character.
+        BadRequest: it is still encoded after two decodings, or a decoded form holds a control character.
     """
     path = path.partition(b"?")[0]
-    if not any(mark in path for mark in _SUSPICIOUS):
+    if not (b"%" in path or b"/." in path or b"//" in path or b";" in path or b"\\" in path):
         return (path,)
-    forms = [path]
-    decoded = path
+    segments = path.split(b"/")[1:]
+    depth, highest = 0, len(segments)
+    for segment in segments:
+        names = _names(segment)
+        if climbs := names.count(b".."):
+            depth = max(depth - climbs, 0)
+            highest = min(highest, depth)
+        elif _NO_NAMES.isdisjoint(names):
+            depth += 1
+    if highest == len(segments):
+        return (path,)
+    return (path, b"/" + b"".join(segment + b"/" for segment in segments[:highest]))
+
+
+def _names(segment: bytes) -> list[bytes]:
+    """The names into which a reader may take a segment apart: decoded, split at every slash, without parameters."""
+    decoded = segment
     for _ in range(_MOST_DECODINGS):
-        forms.append(_resolve(decoded))
-        further = _percent_decode(decoded)
-        if further == decoded:
-            break
-        decoded = further
-    else:
-        raise BadRequest("the path is encoded more than three times over")
+        decoded = unquote_to_bytes(decoded)
+    if unquote_to_bytes(decoded) != decoded:
+        raise BadRequest("the path is encoded more than twice over")
     if any(byte < 0x20 or byte == 0x7F for byte in decoded):
         raise BadRequest("the path holds an encoded control character")
-    return tuple(dict.fromkeys(forms))
-
-
-def _percent_decode(path: bytes) -> bytes:
-    first, *rest = path.split(b"%")
-    decoded = [first]
-    for part in rest:
-        try:
-            decoded.append(bytes((int(part[:2].decode("ascii"), 16),)) + part[2:])
-        except ValueError:
-            decoded.append(b"%" + part)
-    return b"".join(decoded)
-
-
-def _resolve(path: bytes) -> bytes:
-    """Dot segments resolved (RFC 3986 section 5.2.4), after the rewritings that servers are known to make:
-    a backslash is a slash, slashes in a row are one, and what follows ``;`` in a segment is a parameter."""
-    segments: list[bytes] = []
-    parts = path.replace(b"\\", b"/").split(b"/")
-    for part in parts:
-        name = part.partition(b";")[0]
-        if name == b"..":
-            if segments:
-                segments.pop()
-        elif name not in (b"", b"."):
-            segments.append(name)
-    ends_in_folder = parts[-1].partition(b";")[0] in (b"", b".", b"..")
-    return b"/" + b"/".join(segments) + (b"/" if ends_in_folder and segments else b"")
+    return [name.partition(b";")[0] for name in decoded.replace(b"\\", b"/").split(b"/")]
 
 
 @dataclass(slots=True, eq=False)
@@ -230,6 +218,11 @@ class Route:
     ca_file: str | None = None
     accepted_generation: int = field(default=0)
 
+    @property
+    def takes_all(self) -> bool:
+        """Every path and every method but TRACE: nothing about the request needs to be looked at."""
+        return not self.methods and self.paths == (b"/",)
+
     def covers_host(self, host: str) -> bool:
         return host.endswith("." + self.host) if self.suffix else host == self.host
 
@@ -246,7 +239,11 @@ class Route:
 
     def longest_prefix(self, forms: tuple[bytes, ...]) -> int:
         """Length of the longest prefix that holds for every form of the path; -1 if none does."""
-        return max((len(prefix) for prefix in self.paths if all(_below(form, prefix) for form in forms)), default=-1)
+        longest = -1
+        for prefix in self.paths:
+            if len(prefix) > longest and all(_below(form, prefix) for form in forms):
+                longest = len(prefix)
+        return longest
 
     def takes_method(self, method: bytes) -> bool:
         # TRACE would send the token back to the app in the answer's body.
@@ -293,6 +290,8 @@ class Candidates:
         routes = self.routes
         if not routes:
             raise TargetUnmatched("no route matches this host and port")
+        if len(routes) == 1 and routes[0].takes_all and method != b"TRACE":
+            return routes[0]
         forms = path_forms(b"/" if path == b"*" else path)
         best: Route | None = None
         best_rank: tuple[int, int] = (-1, -1)

@@ -192,9 +192,11 @@ class UpstreamConnection(asyncio.Protocol):
     # --- reading the answer ---
 
     def _read(self, data: bytes) -> None:
-        match self.phase:
-            case Phase.HEAD:
-                self._read_head(data)
+        phase = self.phase
+        if phase is Phase.HEAD:
+            self._read_head(data)
+            return
+        match phase:
             case Phase.LENGTH:
                 self._read_length(data)
             case Phase.CHUNKED:
