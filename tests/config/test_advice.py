@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecar.config import advice, load
 from tests.config.conftest import VALID
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def warnings(text: str) -> list[str]:

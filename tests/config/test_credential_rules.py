@@ -8,7 +8,9 @@ import pytest
 
 from sidecar.config import credential_rules
 from sidecar.config.model import NOT_YET, Credential, Grant
-from tests.config.conftest import Messages
+
+if typing.TYPE_CHECKING:
+    from tests.config.conftest import Messages
 
 
 def credential(*lines: str) -> str:

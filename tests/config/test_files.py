@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
@@ -11,6 +11,9 @@ import trustme
 from sidecar.config import files, load
 from sidecar.errors import SecretMissing
 from tests.config.conftest import VALID
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

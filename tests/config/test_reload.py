@@ -1,17 +1,21 @@
 """Noticing that a file changed."""
+# ruff: noqa: ASYNC240 - the files lie in a temporary folder and are tiny
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecar.config.reload import POLL_SECONDS, Watched, watch
 from tests.fake_clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 
 class Calls:
