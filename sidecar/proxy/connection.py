@@ -147,11 +147,10 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
-        if phase is Phase.HEAD:
+        if self._phase is Phase.HEAD:
             self._read_heads(data)
             return
-        match phase:
+        match self._phase:
             case Phase.LENGTH:
                 self._read_length(data)
             case Phase.CHUNKED:
@@ -228,9 +227,11 @@ class ClientConnection(asyncio.Protocol):
                 self._take_head(data)
             finally:
                 self._advancing = False
+            if buffer or self._phase is Phase.HEAD:
+                self._advance()
         else:
             self._read_ahead(data)
-        self._advance()
+            self._advance()
 
     def _advance(self) -> None:
         """Go on with what is buffered, unless the client does not read its answers. Answers may come at once, so this
@@ -316,20 +317,22 @@ class ClientConnection(asyncio.Protocol):
         origin, host = candidates.leg(route)
         relay = Relay(self, generation, head, route=route, origin=origin, host=host, path=path)
         self._relay = relay
-        self._begin_body(head)
+        if head.chunked or head.content_length:
+            self._serve_with_body(head, relay)
+        else:
+            self._phase = Phase.ANSWER
+            relay.start()
+
+    def _serve_with_body(self, head: RequestHead, relay: Relay) -> None:
+        if head.chunked:
+            self._phase, self._decoder = Phase.CHUNKED, ChunkedDecoder(BadRequest)
+        else:
+            self._phase, self._left = Phase.LENGTH, head.content_length or 0
         relay.start()
         if self._buffer and self._phase in (Phase.LENGTH, Phase.CHUNKED):
             data = bytes(self._buffer)
             self._buffer.clear()
             self.data_received(data)
-
-    def _begin_body(self, head: RequestHead) -> None:
-        if head.chunked:
-            self._phase, self._decoder = Phase.CHUNKED, ChunkedDecoder(BadRequest)
-        elif head.content_length:
-            self._phase, self._left = Phase.LENGTH, head.content_length
-        else:
-            self._phase = Phase.ANSWER
 
     def _read_length(self, data: bytes) -> None:
         left = self._left - len(data)

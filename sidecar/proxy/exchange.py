@@ -21,13 +21,12 @@ INTERIM_RESPONSES_FORWARDED: Final = 8
 """Interim responses passed on per request; more is a broken or hostile upstream."""
 
 
-class Injection(enum.Enum):
-    """What happens to the Authorization of a request on a route; the values are the words of ``injections_total``."""
-
-    INJECTED = "injected"
-    ALREADY_PRESENT = "already_present"
-    NO_TOKEN = "no_token"
-    STALE_TOKEN = "stale_token"
+INJECTED: Final = "injected"
+ALREADY_PRESENT: Final = "already_present"
+NO_TOKEN: Final = "no_token"
+STALE_TOKEN: Final = "stale_token"
+DENIED: Final = "denied"
+"""What happens to the Authorization of a request on a route: the words of ``injections_total``."""
 
 
 class Framing(enum.Enum):
@@ -88,6 +87,8 @@ def request_head(head: RequestHead, *, path: bytes, host: bytes, via: bytes, aut
 def response_framing(head: ResponseHead, request: RequestHead) -> Framing:
     """How the answer's body goes to the client: as it came where possible, chunked where only the close told the end,
     and to an HTTP/1.0 client by length or close, because it does not know chunks (RFC 9112 section 7.1)."""
+    if head.content_length is not None and head.status == 200 and request.method != b"HEAD":
+        return Framing.LENGTH  # the usual case first
     if not has_body(head.status, request.method):
         return Framing.NONE
     if head.content_length is not None:
@@ -196,6 +197,6 @@ class ReplayBuffer:
         return f"<ReplayBuffer pieces={len(self.pieces)} whole={self.whole}>"
 
 
-def injection_of(token: PublishedToken, now: float) -> Injection:
+def injection_of(token: PublishedToken, now: float) -> str:
     """How a token that goes on a request is counted: inside its life, or inside the grace of ``stale_for``."""
-    return Injection.INJECTED if now < token.expires_at else Injection.STALE_TOKEN
+    return INJECTED if now < token.expires_at else STALE_TOKEN

@@ -77,6 +77,7 @@ class Gateway:
         self.metrics = metrics
         self.tasks = tasks
         self.clock = clock
+        self.now = clock.now
         self.loop_time = loop_time
         self.log = get_logger("proxy")
         self.access_log: AccessLog | None = None

@@ -26,9 +26,11 @@ from sidecar.errors import (
 )
 from sidecar.http.h1 import LAST_CHUNK, encode_chunk
 from sidecar.proxy.exchange import (
+    ALREADY_PRESENT,
+    DENIED,
     INTERIM_RESPONSES_FORWARDED,
+    NO_TOKEN,
     Framing,
-    Injection,
     ReplayBuffer,
     injection_of,
     interim_head,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from sidecar.proxy.routing import Origin, Route
     from sidecar.proxy.upstream import UpstreamConnection
 
+JOINED_BYTES: Final = 16 * 1024
+"""A body up to this size is copied behind its head into one write; a larger one costs less as a write of its own."""
 CLIENT_GONE: Final = 499
 """Status counted and logged for a request whose client left before the answer, after nginx's usage."""
 
@@ -204,10 +208,10 @@ class Relay:
         if route is None:
             self._connect(self._own_authorization())
         elif not wants_token(self._head, route):
-            self._count(Injection.ALREADY_PRESENT)
+            self._count(ALREADY_PRESENT)
             self._connect(self._own_authorization())
-        elif (token := route.credential.usable(self._gateway.clock.now())) is not None:
-            self._inject(token)
+        elif (token := route.credential.usable(now := self._gateway.now())) is not None:
+            self._inject(token, now)
         else:
             self._in_background("wait for a token", self._await_token(route))
 
@@ -223,24 +227,21 @@ class Relay:
         try:
             token = await route.credential.wait()
         except TokenUnavailable:
-            self._count(Injection.NO_TOKEN)
+            self._count(NO_TOKEN)
             if not route.fail_open:
                 raise
             self._mark = perf_counter()
             self._connect(b"")
         else:
             self._mark = perf_counter()
-            self._inject(token)
+            self._inject(token, self._gateway.now())
 
-    def _inject(self, token: PublishedToken) -> None:
+    def _inject(self, token: PublishedToken, now: float) -> None:
         self._token = token
-        self._count(injection_of(token, self._gateway.clock.now()))
+        self._count(injection_of(token, now))
         self._connect(token.header)
 
-    def _count(self, injection: Injection) -> None:
-        self._count_as(injection.value)
-
-    def _count_as(self, result: str) -> None:
+    def _count(self, result: str) -> None:
         self._injection = result
         self._meters.injections[result].value += 1
 
@@ -258,32 +259,28 @@ class Relay:
         self._send(upstream)
 
     def _send(self, upstream: UpstreamConnection) -> None:
-        again = self._upstream_used_before()
         self._upstream = upstream
-        upstream.begin(self, self._head.method)
+        head, gateway = self._head, self._gateway
+        upstream.begin(self, head.method)
         upstream.write(
             request_head(
-                self._head,
-                path=self._path,
-                host=self._host,
-                via=self._gateway.via_request,
-                authorization=self._authorization,
+                head, path=self._path, host=self._host, via=gateway.via_request, authorization=self._authorization
             )
         )
-        pieces = self._replay.pieces if again and self._replay is not None else self._outbox
-        for piece in pieces:
-            upstream.write(piece)
-        self._outbox.clear()
-        limits = self._generation.limits
+        if self._replay is not None:
+            self._send_body_so_far(upstream, self._replay)
         if self._request_done:
-            self._client.set_deadline(limits.first_byte)
+            self._client.set_deadline(self._generation.limits.first_byte)
         else:
-            self._client.set_deadline(limits.body_idle)
+            self._client.set_deadline(self._generation.limits.body_idle)
             self._client.resume_reading()
         self._overhead += perf_counter() - self._mark
 
-    def _upstream_used_before(self) -> bool:
-        return self._retried or self._replayed
+    def _send_body_so_far(self, upstream: UpstreamConnection, replay: ReplayBuffer) -> None:
+        """What arrived while there was no connection; to a second connection everything from the beginning."""
+        for piece in replay.pieces if self._retried or self._replayed else self._outbox:
+            upstream.write(piece)
+        self._outbox.clear()
 
     def _in_background(self, name: str, work: Coroutine[None, None, None]) -> None:
         if not self._request_done:
@@ -401,20 +398,20 @@ class Relay:
             date=b"" if head.has_date else self._gateway.date_line(),
             close=self.closes_client,
         )
-        if body or ended:
-            self._sent += len(body)
-            data += self._framed(body, ended)
-        self._client.write(data)
+        body_out = self._framed(body, ended) if framing is Framing.CHUNKED else body
+        self._sent += len(body)
+        if len(body_out) <= JOINED_BYTES:
+            self._client.write(data + body_out)
+        else:
+            self._client.write(data)
+            self._client.write(body_out)
+        self._overhead += perf_counter() - self._mark
         if ended:
-            self._overhead += perf_counter() - self._mark
             self._over(reuse=True)
         else:
             self._client.set_deadline(self._generation.limits.response_idle)
-            self._overhead += perf_counter() - self._mark
 
     def _framed(self, body: bytes, ended: bool) -> bytes:
-        if self._framing is not Framing.CHUNKED:
-            return body
         return encode_chunk([body]) + LAST_CHUNK if ended else encode_chunk([body])
 
     def response_continues(self, body: bytes, ended: bool) -> None:
@@ -534,7 +531,7 @@ class Relay:
         elif isinstance(error, Denied):
             self._gateway.count_denied(error)
             if self._route is not None:
-                self._count_as("denied")
+                self._count(DENIED)
         self._gateway.complain(self._meters, error)
         if self._response_started:
             self._abort_client()

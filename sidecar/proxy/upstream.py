@@ -125,7 +125,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._read(data)
+            if self.phase is Phase.HEAD:
+                self._read_head(data)
+            else:
+                self._read(data)
         except SidecarError as error:
             self._fail(error)
 
@@ -192,11 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
     # --- reading the answer ---
 
     def _read(self, data: bytes) -> None:
-        phase = self.phase
-        if phase is Phase.HEAD:
-            self._read_head(data)
-            return
-        match phase:
+        match self.phase:
             case Phase.LENGTH:
                 self._read_length(data)
             case Phase.CHUNKED:
@@ -208,7 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.pause_reading()
             case Phase.IDLE:
                 self.close()  # an answer nobody asked for (RFC 9112 section 9.2)
-            case Phase.CLOSED:
+            case Phase.HEAD | Phase.CLOSED:
                 pass
 
     def _read_head(self, data: bytes) -> None:
@@ -247,9 +246,18 @@ class UpstreamConnection(asyncio.Protocol):
             return
         keeps = not head.close
         self.keep_alive_seconds = head.keep_alive_seconds
-        if not has_body(head.status, self._method) or head.content_length == 0:
+        length = head.content_length
+        if not has_body(head.status, self._method) or length == 0:
             self.phase, self.reusable = Phase.ENDED, keeps and not data
             receiver.response_begins(head, b"", True)
+        elif length is not None:
+            count = len(data)
+            if count < length:
+                self.phase, self._left, self.reusable = Phase.LENGTH, length - count, keeps
+                receiver.response_begins(head, data, False)
+            else:
+                self.phase, self.reusable = Phase.ENDED, keeps and count == length
+                receiver.response_begins(head, data[:length] if count > length else data, True)
         elif head.chunked:
             decoder = self._decoder = ChunkedDecoder(UpstreamProtocol)
             self.phase = Phase.CHUNKED
@@ -259,14 +267,6 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self.reusable = keeps
             receiver.response_begins(head, b"".join(decoded.pieces), decoded.done)
-        elif head.content_length is not None:
-            length, count = head.content_length, len(data)
-            if count < length:
-                self.phase, self._left, self.reusable = Phase.LENGTH, length - count, keeps
-                receiver.response_begins(head, data, False)
-            else:
-                self.phase, self.reusable = Phase.ENDED, keeps and count == length
-                receiver.response_begins(head, data[:length] if count > length else data, True)
         else:
             self.phase = Phase.UNTIL_CLOSE
             receiver.response_begins(head, data, False)
@@ -333,13 +333,15 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection, now: float, idle_seconds: float) -> None:
         """Take a connection back after an exchange; kept if it can serve another one."""
-        if not (connection.reusable and connection.is_open):
+        if not connection.reusable:
             connection.close()
             return
         announced = connection.keep_alive_seconds
         if announced is not None:
             idle_seconds = min(idle_seconds, announced - KEEP_ALIVE_MARGIN_SECONDS)
-        idle = self._idle.setdefault(connection.origin, [])
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            idle = self._idle[connection.origin] = []
         if idle_seconds <= 0 or len(idle) >= IDLE_PER_ORIGIN:
             connection.close()
             return
