@@ -12,8 +12,11 @@ bytes: the kernel resets it. So the connection lingers: it stops sending, and re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
+import socket
+import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.errors import (
@@ -52,6 +55,8 @@ _MAX_LEADING_NEWLINES: Final = 8
 """Empty lines before a request that are ignored (RFC 9112 section 2.2), bytes."""
 TUNNEL_PORTS: Final = frozenset((443, 80))
 """Where unrouted tunnels may lead: a CONNECT to port 25 or 22 makes a proxy a stepping stone (RFC 9110 9.3.6)."""
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+"""Makes the kernel drop what is unsent and reset the connection at its close (socket(7), SO_LINGER)."""
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -486,8 +491,13 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
 
     def abort(self) -> None:
-        """Break off without flushing."""
+        """Break off without flushing; what is cut short ends in RST, because where the close delimits it (HTTP/1.0) a
+        FIN would make it look whole."""
         self._phase = Phase.CLOSED
+        if self._relay is not None or self._transport.get_write_buffer_size():
+            sock = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._transport.abort()
 
     def exchange_over(self, *, request_done: bool) -> None:
