@@ -135,13 +135,24 @@ def token_was_refused(head: ResponseHead) -> bool:
     return head.status == 401 and any(_is_invalid_token(value) for value in head.values(b"www-authenticate"))
 
 
-def _is_invalid_token(challenge: bytes) -> bool:
-    text = challenge.lower()
-    at = text.find(b"bearer")
-    if at < 0 or (at > 0 and text[at - 1 : at] not in (b" ", b",")):
-        return False
-    parameters = text[at + len(b"bearer") :].replace(b" ", b"").replace(b"\t", b"")
-    return b'error="invalid_token"' in parameters or b"error=invalid_token" in parameters
+def _is_invalid_token(challenges: bytes) -> bool:
+    """Read one WWW-Authenticate line: schemes, each with its own parameters (RFC 9110 section 11.6.1)."""
+    bearer = False
+    for element in _elements(challenges.lower()):
+        name, equals, value = element.partition(b"=")
+        words = name.split()
+        if words and (len(words) > 1 or not equals):
+            bearer = words.pop(0) == b"bearer"  # a scheme begins here, perhaps with its first parameter
+        if bearer and words == [b"error"] and value.strip(b' \t"') == b"invalid_token":
+            return True
+    return False
+
+
+def _elements(value: bytes) -> list[bytes]:
+    """Split a list at its commas, those inside quoted strings aside (RFC 9110 section 5.6.1)."""
+    parts = value.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    parts[::2] = [part.replace(b",", b"\n") for part in parts[::2]]  # no field value holds an LF
+    return b'"'.join(parts).split(b"\n")
 
 
 def may_retry_elsewhere(
