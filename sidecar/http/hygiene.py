@@ -308,7 +308,8 @@ def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
     status = int(code)
     if not 100 <= status <= 599:
         raise UpstreamProtocol("the status code is out of range")
-    return status, start, minor
+    # The space stands there even where no reason follows it (RFC 9112 section 4).
+    return status, start if len(start) > 3 else start + b" ", minor
 
 
 _PHRASE_BYTES: Final = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
