@@ -81,9 +81,10 @@ _RESPONSE_SPECIAL: Final = _Special(
 _PERSISTENCE: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b""))
 """Connection options that need no removal of a nominated field: their fields are dropped anyway."""
 
-_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"<>\\^`{|}#')
-"""What a request target may hold: visible ASCII without what RFC 3986 appendix A leaves out. ``#`` would be a fragment,
-which never goes over the wire. ``{|}^"`` and backslash are refused because two readers disagree on them."""
+_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#\\")
+"""What a request target may hold: visible ASCII. ``#`` would begin a fragment, which never goes over the wire, and a
+backslash is a slash to some. ``"<>^`{|}`` are not in RFC 3986 either, but browsers and fetch() leave most of them as
+they are in a query, and no two readers take them for something else."""
 
 _MAX_CONTENT_LENGTH_DIGITS: Final = 18
 
