@@ -8,10 +8,12 @@ is known, and only a line that is plainly ``known_key: word`` is shown.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterator, Sequence
 
     from sidecar.config.problems import Span
 
@@ -37,7 +39,7 @@ def is_plain_word(text: str) -> bool:
     return _PLAIN_WORD.match(text) is not None
 
 
-def masked_line(line: str, number: int, pieces: Iterable[Piece]) -> tuple[str, list[int]]:
+def masked_line(line: str, number: int, pieces: Sequence[Piece]) -> tuple[str, list[int]]:
     """The line with everything hidden that is not visible.
 
     Args:
@@ -48,25 +50,35 @@ def masked_line(line: str, number: int, pieces: Iterable[Piece]) -> tuple[str, l
     Returns:
         the text, and for each column of the line (and the one behind it) the column in the text.
     """
-    text, at = "", 0
+    parts: list[str] = []
     columns: list[int] = []
-    for piece in pieces:
-        span = piece.span
-        if span.end_line < number or span.line > number:
-            continue
-        start = span.column if span.line == number else 0
-        end = min(span.end_column if span.end_line == number else len(line), len(line))
-        if end <= start or start < at:
-            continue
-        columns += range(len(text), len(text) + start - at)
-        text += line[at:start]
-        shown = line[start:end] if piece.visible else HIDDEN
-        columns += [len(text) + (offset if piece.visible else 0) for offset in range(end - start)]
-        text += shown
+    at = width = 0
+    for start, end, visible in _on_line(line, number, pieces):
+        shown = line[start:end] if visible else HIDDEN
+        parts += (line[at:start], shown)
+        columns += range(width, width + start - at)
+        width += start - at
+        columns += range(width, width + end - start) if visible else [width] * (end - start)
+        width += len(shown)
         at = end
     rest = _COMMENT.sub("", line[at:])
-    columns += [len(text) + min(offset, len(rest)) for offset in range(len(line) - at + 1)]
-    return _printable(text + rest).rstrip(), columns
+    columns += [width + min(offset, len(rest)) for offset in range(len(line) - at + 1)]
+    return _printable("".join([*parts, rest])).rstrip(), columns
+
+
+def _on_line(line: str, number: int, pieces: Sequence[Piece]) -> Iterator[tuple[int, int, bool]]:
+    """The pieces of scalars that stand on a line: first column, end, visible."""
+    first = bisect_left(pieces, number, key=lambda piece: piece.span.line)
+    at = 0
+    for piece in islice(pieces, max(0, first - 1), None):  # the one before may reach over several lines
+        span = piece.span
+        if span.line > number:
+            return
+        start = span.column if span.line == number else 0
+        end = min(span.end_column if span.end_line == number else len(line), len(line))
+        if span.end_line >= number and end > start >= at:
+            yield start, end, piece.visible
+            at = end
 
 
 def unparsed_line(line: str, known_keys: Collection[str]) -> str:

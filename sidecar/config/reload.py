@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sidecar.runtime import Clock
 
 POLL_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 0.5
+"""A changed file must stay as it is for this long: the first half of a file that is being written may be valid YAML."""
+MOST_SETTLING: Final = 10
 
 Stamp = tuple[int, int, int, int]
 """Device, inode, size and time of change (nanoseconds): what a file of other content does not share."""
@@ -74,6 +77,14 @@ async def watch(
     while True:
         await clock.sleep_until(clock.now() + POLL_SECONDS)
         if watched.changed((path, *also())):
+            await _settle(watched, clock)
             result = changed()
             if inspect.isawaitable(result):
                 await result
+
+
+async def _settle(watched: Watched, clock: Clock) -> None:
+    for _ in range(MOST_SETTLING):
+        await clock.sleep_until(clock.now() + SETTLE_SECONDS)
+        if not watched.changed():
+            return

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.config.reload import POLL_SECONDS, Watched, watch
+from sidecar.config.reload import POLL_SECONDS, SETTLE_SECONDS, Watched, watch
 from tests.fake_clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+ONE_LOOK = POLL_SECONDS + SETTLE_SECONDS
 
 
 class Calls:
@@ -58,12 +60,35 @@ async def test_a_changed_file_is_noticed_at_the_next_poll(file: Path) -> None:
         assert calls.count == 0
 
         file.write_text("other")
-        await clock.advance(POLL_SECONDS / 2)
+        await clock.advance(POLL_SECONDS)
         assert calls.count == 0
-        await clock.advance(POLL_SECONDS / 2)
+        await clock.advance(SETTLE_SECONDS)
         assert calls.count == 1
 
         await clock.advance(10 * POLL_SECONDS)
+        assert calls.count == 1
+
+
+async def test_a_file_that_is_still_being_written_is_waited_for(file: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls)):
+        file.write_text("the first half")
+        await clock.advance(POLL_SECONDS)
+        file.write_text("the first half, and the second")
+        await clock.advance(SETTLE_SECONDS)
+        assert calls.count == 0
+
+        await clock.advance(SETTLE_SECONDS)
+        assert calls.count == 1
+
+
+async def test_a_file_that_never_rests_is_taken_as_it_is(file: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls)):
+        for number in range(30):
+            file.write_text("x" * number)
+            await clock.advance(SETTLE_SECONDS)
+
         assert calls.count == 1
 
 
@@ -74,7 +99,7 @@ async def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(file:
         (tmp_path / "new").write_text("two")
         os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
         (tmp_path / "new").rename(file)
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
 
         assert calls.count == 1
 
@@ -89,7 +114,7 @@ async def test_the_swap_of_a_kubernetes_volume_is_noticed(tmp_path: Path) -> Non
     async with watching(start(tmp_path / "config.yaml", clock, calls)):
         (tmp_path / "..data_tmp").symlink_to("..two")
         (tmp_path / "..data_tmp").rename(tmp_path / "..data")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
 
         assert calls.count == 1
 
@@ -102,7 +127,7 @@ async def test_a_file_that_is_gone_is_no_change_until_it_is_back(file: Path) -> 
         assert calls.count == 0
 
         file.write_text("back")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         assert calls.count == 1
 
 
@@ -110,9 +135,9 @@ async def test_a_file_that_comes_back_as_it_was_is_no_change(file: Path, tmp_pat
     clock, calls = FakeClock(), Calls()
     async with watching(start(file, clock, calls)):
         file.rename(tmp_path / "aside")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         (tmp_path / "aside").rename(file)
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
 
         assert calls.count == 0
 
@@ -123,15 +148,15 @@ async def test_further_files_are_watched_and_may_become_others(file: Path, tmp_p
     also[0].write_text("ca")
     async with watching(start(file, clock, calls, also)):
         also[0].write_text("another ca")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         assert calls.count == 1
 
         also.append(tmp_path / "second.pem")
         also[1].write_text("second")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         assert calls.count == 1  # taken in as it is
         also[1].write_text("second, changed")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         assert calls.count == 2
 
 
@@ -142,7 +167,7 @@ async def test_changes_that_are_seen_together_are_told_once(file: Path, tmp_path
     async with watching(start(file, clock, calls, [other])):
         file.write_text("changed")
         other.write_text("changed")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
 
         assert calls.count == 1
 
@@ -152,7 +177,7 @@ async def test_a_change_between_loading_and_watching_is_not_lost(file: Path) -> 
     file.write_text("changed while it was loaded")
     clock, calls = FakeClock(), Calls()
     async with watching(asyncio.Task(watch(file, clock, calls, since=since))):
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
 
         assert calls.count == 1
 
@@ -169,13 +194,13 @@ async def test_a_reload_that_takes_long_is_waited_for(file: Path) -> None:
 
     async with watching(asyncio.Task(watch(file, clock, changed))):
         file.write_text("changed")
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
         await started.wait()
         file.write_text("changed again")
         await clock.advance(3 * POLL_SECONDS)
         assert finished.count == 0
 
         release.set()
-        await clock.advance(POLL_SECONDS)
-        await clock.advance(POLL_SECONDS)
+        await clock.advance(ONE_LOOK)
+        await clock.advance(ONE_LOOK)
         assert finished.count == 2
