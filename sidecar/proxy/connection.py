@@ -78,6 +78,10 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
+# Member access through the class costs a slow metaclass look-up up to Python 3.11; these are looked at all the time.
+_HEAD, _ANSWER, _CLOSED = Phase.HEAD, Phase.ANSWER, Phase.CLOSED
+
+
 class Listening(Protocol):
     """The listener a connection came in by."""
 
@@ -125,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         self.listener_name = listener.name
         self._listener = listener
         self._transport: asyncio.Transport
-        self._phase = Phase.HEAD
+        self._phase = _HEAD
         self._buffer = bytearray()
         self._deadline = math.inf
         self._left = 0
@@ -152,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is Phase.HEAD:
+        if self._phase is _HEAD:
             self._read_heads(data)
             return
         match self._phase:
@@ -191,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
                 return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why a client left changes nothing
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._deadline = math.inf
         relay, self._relay = self._relay, None
         if relay is not None:
@@ -232,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
                 self._take_head(data)
             finally:
                 self._advancing = False
-            if buffer or self._phase is Phase.HEAD:
+            if buffer or self._phase is _HEAD:
                 self._advance()
         else:
             self._read_ahead(data)
@@ -245,11 +249,11 @@ class ClientConnection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._buffer and self._phase is Phase.HEAD and self._head_from_buffer():
+            while self._buffer and self._phase is _HEAD and self._head_from_buffer():
                 pass
         finally:
             self._advancing = False
-        if self._phase is Phase.HEAD:  # nothing is left that could be answered
+        if self._phase is _HEAD:  # nothing is left that could be answered
             if self._half_closed:
                 self._close()
             else:
@@ -325,7 +329,7 @@ class ClientConnection(asyncio.Protocol):
         if head.chunked or head.content_length:
             self._serve_with_body(head, relay)
         else:
-            self._phase = Phase.ANSWER
+            self._phase = _ANSWER
             relay.start()
 
     def _serve_with_body(self, head: RequestHead, relay: Relay) -> None:
@@ -348,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
             rest = data[self._left :] if left < 0 else b""
             content = data[: self._left] if left < 0 else data
             self._left = 0
-            self._phase = Phase.ANSWER
+            self._phase = _ANSWER
             self._body(content, ended=True)
             self._after_body(rest)
 
@@ -361,7 +365,7 @@ class ClientConnection(asyncio.Protocol):
                 self._relay.fail(error)
             return
         if done:
-            self._phase = Phase.ANSWER
+            self._phase = _ANSWER
         if pieces or done:
             self._body(b"".join(pieces), ended=done)
         if done:
@@ -473,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
-        if self._phase is not Phase.CLOSED:
+        if self._phase is not _CLOSED:
             self._transport.write(data)
 
     def write_eof(self) -> None:
@@ -493,7 +497,7 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Break off without flushing; what is cut short ends in RST, because where the close delimits it (HTTP/1.0) a
         FIN would make it look whole."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         if self._relay is not None or self._transport.get_write_buffer_size():
             sock = self._transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -503,7 +507,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, *, request_done: bool) -> None:
         """The current answer is written; go on with the next request, or end."""
         relay, self._relay = self._relay, None
-        if relay is None or self._phase is Phase.CLOSED:
+        if relay is None or self._phase is _CLOSED:
             return
         if not request_done:
             self._linger()
@@ -513,7 +517,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._close()
         else:
-            self._phase = Phase.HEAD
+            self._phase = _HEAD
             self.set_deadline(self.gateway.generation.limits.client_idle)
             # Beyond the limit nothing more is read: a flood would otherwise gain a read for each of its answers.
             if self._paused and len(self._buffer) <= self.gateway.generation.limits.head:
@@ -538,7 +542,7 @@ class ClientConnection(asyncio.Protocol):
         gateway.complain(meters, error)
         self.write(gateway.answer(error, method=method, close=not keeps))
         if keeps:
-            self._phase = Phase.HEAD
+            self._phase = _HEAD
             self.set_deadline(gateway.generation.limits.client_idle)
         else:
             self._linger()
@@ -552,8 +556,8 @@ class ClientConnection(asyncio.Protocol):
         self.resume_reading()
 
     def _close(self) -> None:
-        if self._phase is not Phase.CLOSED:
-            self._phase = Phase.CLOSED
+        if self._phase is not _CLOSED:
+            self._phase = _CLOSED
             self.set_deadline(FLUSH_SECONDS)
             self._transport.close()
 
@@ -564,17 +568,17 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = math.inf
         if self._relay is not None:
             self._relay.expired()
-        elif self._phase is Phase.HEAD and self._buffer:
+        elif self._phase is _HEAD and self._buffer:
             seconds = self.gateway.generation.limits.head_timeout
             self._refuse(HeadTimeout(f"no whole request head within {seconds:g} s"))
-        elif self._phase is Phase.HEAD:
+        elif self._phase is _HEAD:
             self._close()
         else:
             self.abort()
 
     def drain(self) -> None:
         """The process wants to end: an idle connection closes now, a busy one after its answer."""
-        if self._phase is Phase.HEAD and not self._buffer:
+        if self._phase is _HEAD and not self._buffer:
             self._close()
 
     def is_busy(self, now: float, quiet_seconds: float) -> bool:
@@ -582,7 +586,7 @@ class ClientConnection(asyncio.Protocol):
         if self._tunnel is not None:
             moved_at = self._deadline - self.gateway.generation.limits.tunnel_idle
             return now - moved_at < quiet_seconds
-        return self._relay is not None or (self._phase is Phase.HEAD and bool(self._buffer))
+        return self._relay is not None or (self._phase is _HEAD and bool(self._buffer))
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.listener_name} {self._phase.name}>"

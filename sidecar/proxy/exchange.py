@@ -38,6 +38,10 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()
 
 
+# Member access through the class costs a slow metaclass look-up up to Python 3.11; these stand on the warm path.
+LENGTH, CHUNKED, CLOSE = Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
+
+
 def wants_token(head: RequestHead, route: Route) -> bool:
     """Whether a token goes on this request; False where the app's own Authorization is kept.
 
@@ -88,12 +92,12 @@ def response_framing(head: ResponseHead, request: RequestHead) -> Framing:
     """How the answer's body goes to the client: as it came where possible, chunked where only the close told the end,
     and to an HTTP/1.0 client by length or close, because it does not know chunks (RFC 9112 section 7.1)."""
     if head.content_length is not None and head.status == 200 and request.method != b"HEAD":
-        return Framing.LENGTH  # the usual case first
+        return LENGTH  # the usual case first
     if not has_body(head.status, request.method):
         return Framing.NONE
     if head.content_length is not None:
-        return Framing.LENGTH
-    return Framing.CHUNKED if request.minor == 1 else Framing.CLOSE
+        return LENGTH
+    return CHUNKED if request.minor == 1 else CLOSE
 
 
 def response_head(head: ResponseHead, framing: Framing, *, via: bytes, date: bytes, close: bool) -> bytes:
@@ -111,7 +115,7 @@ def response_head(head: ResponseHead, framing: Framing, *, via: bytes, date: byt
         parts += (b"\r\n".join(head.lines), b"\r\n")
     if not head.has_date:
         parts.append(date)
-    if framing is Framing.CHUNKED:
+    if framing is CHUNKED:
         parts.append(b"Transfer-Encoding: chunked\r\n")
     elif head.content_length is not None and head.status != 204:
         # Also without a body: to HEAD and in 304 it tells the length there would be (RFC 9110 section 8.6).

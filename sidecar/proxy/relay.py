@@ -27,6 +27,8 @@ from sidecar.errors import (
 from sidecar.http.h1 import LAST_CHUNK, encode_chunk
 from sidecar.proxy.exchange import (
     ALREADY_PRESENT,
+    CHUNKED,
+    CLOSE,
     DENIED,
     INTERIM_RESPONSES_FORWARDED,
     NO_TOKEN,
@@ -389,7 +391,7 @@ class Relay:
         if self._replay is not None:
             self._replay.give_up()
         framing = self._framing = response_framing(head, self._head)
-        if not self._request_done or framing is Framing.CLOSE or self._gateway.draining:
+        if not self._request_done or framing is CLOSE or self._gateway.draining:
             self.closes_client = True
         data = response_head(
             head,
@@ -398,7 +400,7 @@ class Relay:
             date=b"" if head.has_date else self._gateway.date_line(),
             close=self.closes_client,
         )
-        body_out = self._framed(body, ended) if framing is Framing.CHUNKED else body
+        body_out = self._framed(body, ended) if framing is CHUNKED else body
         self._sent += len(body)
         if len(body_out) <= JOINED_BYTES:
             self._client.write(data + body_out)
@@ -422,7 +424,7 @@ class Relay:
             held.ended = ended
             return
         self._sent += len(body)
-        if self._framing is Framing.CHUNKED:
+        if self._framing is CHUNKED:
             body = self._framed(body, ended)
         if body:
             self._client.write(body)

@@ -71,6 +71,10 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
+# Member access through the class costs a slow metaclass look-up up to Python 3.11; these are looked at all the time.
+_IDLE, _HEAD, _LENGTH, _ENDED, _CLOSED = Phase.IDLE, Phase.HEAD, Phase.LENGTH, Phase.ENDED, Phase.CLOSED
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an origin.
 
@@ -101,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, origin: Origin, limits: Limits, closed: Callable[[UpstreamConnection], None]) -> None:
         self.origin = origin
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.served = 0
         self.reusable = False
         self.answered = False
@@ -125,7 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if self.phase is Phase.HEAD:
+            if self.phase is _HEAD:
                 self._read_head(data)
             else:
                 self._read(data)
@@ -136,14 +140,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._saw_eof = True
         if self.phase is Phase.UNTIL_CLOSE:
             self._end(b"", reusable=False)
-        elif self.phase not in (Phase.IDLE, Phase.ENDED, Phase.CLOSED):
+        elif self.phase not in (_IDLE, _ENDED, _CLOSED):
             self._fail(UpstreamReset("the upstream closed the connection before its answer was complete"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the phase tells more than the exception
-        if self.phase not in (Phase.IDLE, Phase.ENDED, Phase.CLOSED):
+        if self.phase not in (_IDLE, _ENDED, _CLOSED):
             self._fail(UpstreamReset("the upstream closed the connection before its answer was complete"))
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self._closed(self)
 
     def pause_writing(self) -> None:
@@ -160,7 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Lend the connection to an exchange; its request follows by ``write``."""
         self._receiver = receiver
         self._method = method
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self.answered = False
         self.reusable = False
 
@@ -179,18 +183,18 @@ class UpstreamConnection(asyncio.Protocol):
         """The exchange has what it wanted; from now on bytes are unsolicited."""
         self._receiver = None
         self.served += 1
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
 
     def close(self) -> None:
         """End it without telling the exchange."""
         self._receiver = None
-        if self.phase is not Phase.CLOSED:
-            self.phase = Phase.CLOSED
+        if self.phase is not _CLOSED:
+            self.phase = _CLOSED
             self.transport.abort()
 
     @property
     def is_open(self) -> bool:
-        return self.phase is not Phase.CLOSED and not self._saw_eof and not self.transport.is_closing()
+        return self.phase is not _CLOSED and not self._saw_eof and not self.transport.is_closing()
 
     # --- reading the answer ---
 
@@ -248,22 +252,22 @@ class UpstreamConnection(asyncio.Protocol):
         self.keep_alive_seconds = head.keep_alive_seconds
         length = head.content_length
         if not has_body(head.status, self._method) or length == 0:
-            self.phase, self.reusable = Phase.ENDED, keeps and not data
+            self.phase, self.reusable = _ENDED, keeps and not data
             receiver.response_begins(head, b"", True)
         elif length is not None:
             count = len(data)
             if count < length:
-                self.phase, self._left, self.reusable = Phase.LENGTH, length - count, keeps
+                self.phase, self._left, self.reusable = _LENGTH, length - count, keeps
                 receiver.response_begins(head, data, False)
             else:
-                self.phase, self.reusable = Phase.ENDED, keeps and count == length
+                self.phase, self.reusable = _ENDED, keeps and count == length
                 receiver.response_begins(head, data[:length] if count > length else data, True)
         elif head.chunked:
             decoder = self._decoder = ChunkedDecoder(UpstreamProtocol)
             self.phase = Phase.CHUNKED
             decoded = decoder.feed(data)
             if decoded.done:
-                self.phase, self.reusable = Phase.ENDED, keeps and not decoded.rest
+                self.phase, self.reusable = _ENDED, keeps and not decoded.rest
             else:
                 self.reusable = keeps
             receiver.response_begins(head, b"".join(decoded.pieces), decoded.done)
@@ -293,12 +297,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._receiver.response_continues(data, ended)
 
     def _end(self, data: bytes, *, reusable: bool) -> None:
-        self.phase, self.reusable = Phase.ENDED, reusable
+        self.phase, self.reusable = _ENDED, reusable
         self._deliver(data, True)
 
     def _fail(self, error: SidecarError) -> None:
         receiver, self._receiver = self._receiver, None
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self.transport.abort()
         if receiver is not None:
             receiver.upstream_lost(error)
