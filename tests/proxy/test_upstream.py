@@ -1,0 +1,259 @@
+"""Connections to upstreams: how their failures show, when a request is sent again, and which connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.proxy.raw_client import get, post
+from tests.proxy.rig import API
+
+if TYPE_CHECKING:
+    from tests.proxy.conftest import Logs
+    from tests.proxy.raw_client import RawClient
+    from tests.proxy.raw_origin import Request
+    from tests.proxy.rig import Rig
+
+URL = f"http://{API}"
+MIB = 1024 * 1024
+
+
+async def assert_goes_on(client: RawClient, url: str = URL) -> None:
+    """The sentinel gets its own answer."""
+    answer = await client.ask(get(f"{url}/sentinel"))
+    assert (answer.status, answer.body) == (200, b"GET /sentinel 0")
+
+
+# --- the upstream fails -----------------------------------------------------------------------------------------------
+
+
+async def test_an_upstream_that_refuses_connections_is_a_502(rig: Rig) -> None:
+    await rig.start()
+    await rig.secure.stop()
+    client = await rig.client()
+    answer = await client.ask(get(f"{URL}/"))
+    assert (answer.status, answer.reason) == (502, "connect")
+    assert "connection_refused" in (answer.value("Proxy-Status") or "")
+    assert rig.value("upstream_errors_total", route="api", reason="connect") == 1
+    assert rig.value("http_requests_total", route="api", method="GET", code="502") == 1
+    await rig.secure.start()
+    await assert_goes_on(client)
+
+
+async def test_a_name_that_does_not_resolve_is_a_502_and_is_asked_for_again(rig: Rig) -> None:
+    rig.names[API] = None
+    await rig.start()
+    client = await rig.client()
+    answer = await client.ask(get(f"{URL}/"))
+    assert (answer.status, answer.reason) == (502, "dns")
+    assert rig.value("upstream_errors_total", route="api", reason="dns") == 1
+    rig.names[API] = ["127.0.0.1"]
+    await assert_goes_on(client)
+
+
+async def test_an_upstream_that_does_not_answer_in_time_is_a_504(rig: Rig) -> None:
+    await rig.start(limits={"first_byte": "300ms"})
+    client = await rig.client()
+
+    async def never(request: Request) -> None:
+        await request.connection.read_to_the_end()
+
+    rig.secure.reply(never, never)
+    answer = await client.ask(get(f"{URL}/"))
+    assert (answer.status, answer.reason) == (504, "timeout")
+    assert rig.value("upstream_errors_total", route="api", reason="timeout") == 1
+    await client.ask(post(f"{URL}/", b"body"))
+    assert len(rig.secure.requests) == 2  # neither was asked again
+    await assert_goes_on(client)
+
+
+TRUNCATED = {
+    "a length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    "chunks, inside one": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
+    "chunks, between two": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    "chunks, before the last line": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+}
+
+
+@pytest.mark.parametrize("ending", ["close", "reset", "cut"])
+@pytest.mark.parametrize("case", TRUNCATED)
+async def test_a_truncated_answer_never_looks_complete(rig: Rig, case: str, ending: str) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_truncation_shows(rig, client, TRUNCATED[case], ending)
+
+
+@pytest.mark.parametrize("ending", ["reset", "cut"])
+async def test_an_answer_until_close_that_tls_did_not_end_never_looks_complete(rig: Rig, ending: str) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_truncation_shows(rig, client, b"HTTP/1.1 200 OK\r\n\r\nhalf", ending)
+
+
+async def assert_truncation_shows(rig: Rig, client: RawClient, answer: bytes, ending: str) -> None:
+    relayed = asyncio.Event()
+
+    async def truncate(request: Request) -> None:
+        await request.connection.send(answer)
+        await relayed.wait()
+        getattr(request.connection, ending)()
+        await request.connection.read_to_the_end()
+
+    rig.secure.reply(truncate)
+    await client.send(get(f"{URL}/"))
+    head = await client.head()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    relayed.set()
+    rest, clean = await client.rest()
+    assert not clean
+    assert b"0\r\n\r\n" not in rest
+    await rig.at_rest()
+    assert rig.value("upstream_errors_total", route="api", reason="reset") == 1
+    other = await rig.client()
+    await assert_goes_on(other)
+
+
+async def test_a_truncated_answer_shows_to_an_http_1_0_client_too(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+
+    async def truncate(request: Request) -> None:
+        await request.connection.send(TRUNCATED["chunks, between two"])
+        request.connection.reset()
+
+    rig.secure.reply(truncate)
+    await client.send(f"GET {URL}/ HTTP/1.0\r\n\r\n".encode())
+    assert (await client.rest())[1] is False
+
+
+async def test_an_answer_that_stops_in_the_middle_is_broken_off_after_its_time(rig: Rig) -> None:
+    await rig.start(limits={"response_idle": "300ms"})
+    client = await rig.client()
+
+    async def stop(request: Request) -> None:
+        await request.connection.send(TRUNCATED["a length"])
+        await request.connection.read_to_the_end()
+
+    rig.secure.reply(stop)
+    await client.send(get(f"{URL}/"))
+    rest, clean = await client.rest()
+    assert rest.endswith(b"half")
+    assert not clean
+    assert rig.value("upstream_errors_total", route="api", reason="timeout") == 1
+
+
+INVALID_ANSWERS = {
+    "no HTTP at all": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+    "HTTP/2": b"HTTP/2 200 OK\r\n\r\n",
+    "a status out of range": b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
+    "a status of two digits": b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+    "a length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a bare LF": b"HTTP/1.1 200 OK\r\nX: y\n\r\n\r\n",
+    "a NUL": b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
+    "a folded line": b"HTTP/1.1 200 OK\r\nX: y\r\n z\r\n\r\n",
+    "a head without an end": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 5000,
+}
+
+
+@pytest.mark.parametrize("case", INVALID_ANSWERS)
+async def test_an_invalid_answer_is_a_502_and_its_connection_is_not_used_again(rig: Rig, case: str) -> None:
+    await rig.start(limits={"head": "4KiB", "target": "2KiB"})
+    client = await rig.client()
+    rig.secure.reply(INVALID_ANSWERS[case])
+    answer = await client.ask(get(f"{URL}/"))
+    assert (answer.status, answer.reason) == (502, "protocol")
+    assert rig.value("upstream_errors_total", route="api", reason="protocol") == 1
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
+
+
+async def test_a_failing_route_is_logged_once_in_a_while_and_counted_every_time(rig: Rig, logs: Logs) -> None:
+    await rig.start()
+    await rig.secure.stop()
+    client = await rig.client()
+    for _ in range(20):
+        await client.ask(get(f"{URL}/"))
+    [line] = logs("request_failed")
+    assert (line["route"], line["reason"], line["status"], line["fault"]) == ("api", "connect", 502, "upstream")
+    assert rig.value("upstream_errors_total", route="api", reason="connect") == 20
+
+
+# --- requests after a kept connection died ----------------------------------------------------------------------------
+
+
+async def die(request: Request) -> None:
+    """Close a connection that was kept, just as a request arrives on it."""
+    request.connection.reset()
+
+
+async def test_a_get_that_meets_a_dying_connection_is_sent_once_more(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    for number in range(10):
+        await assert_goes_on(client)
+        rig.secure.reply(die)
+        answer = await client.ask(get(f"{URL}/again/{number}"))
+        assert (answer.status, answer.body) == (200, b"GET /again/%d 0" % number)
+    targets = [request.target for request in rig.secure.requests]
+    assert all(targets.count(f"/again/{number}") == 2 for number in range(10))
+    assert rig.total("upstream_errors_total") == 0
+
+
+async def test_a_retried_get_is_not_retried_again(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_goes_on(client)
+    rig.secure.reply(die, die, die)
+    answer = await client.ask(get(f"{URL}/again"))
+    assert (answer.status, answer.reason) == (502, "reset")
+    assert [request.target for request in rig.secure.requests].count("/again") == 2
+
+
+async def test_a_get_on_a_fresh_connection_is_not_retried(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    rig.secure.reply(die)
+    assert (await client.ask(get(f"{URL}/once"))).reason == "reset"
+    assert len(rig.secure.requests) == 1
+
+
+async def test_a_get_that_was_answered_in_part_is_not_retried(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_goes_on(client)
+
+    async def begin(request: Request) -> None:
+        await request.connection.send(b"HTTP/1.1 2")
+        request.connection.reset()
+
+    rig.secure.reply(begin)
+    answer = await client.ask(get(f"{URL}/once"))
+    assert (answer.status, answer.reason) == (502, "reset")
+    assert [request.target for request in rig.secure.requests].count("/once") == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_a_post_that_meets_a_dying_connection_is_a_502_and_never_sent_twice(rig: Rig, method: str) -> None:
+    await rig.start()
+    client = await rig.client()
+    for body in (b"", b"body"):
+        await assert_goes_on(client)
+        rig.secure.reply(die)
+        answer = await client.ask(post(f"{URL}/once", body, method=method))
+        assert (answer.status, answer.reason) == (502, "reset")
+    assert [request.target for request in rig.secure.requests].count("/once") == 2
+    assert rig.value("upstream_errors_total", route="api", reason="reset") == 2
+
+
+async def test_an_idempotent_upload_is_sent_again_whole(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_goes_on(client)
+    rig.secure.reply(die)
+    answer = await client.ask(post(f"{URL}/put", b"0123456789", method="PUT"))
+    assert answer.body == b"PUT /put 10"
+    assert rig.secure.requests[-1].body == b"0123456789"
