@@ -16,9 +16,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _METADATA: Final = tuple(
     # Metadata services that do not sit on a link-local address.
     ipaddress.ip_address(address)
-    for address in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16")
+    for address in ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16")
 )
-"""AWS IMDS and Google over IPv6, Alibaba's, Azure's host agent."""
+"""AWS IMDS and EKS Pod Identity and Google over IPv6, Alibaba's, Azure's host agent."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _6TO4: Final = ipaddress.ip_network("2002::/16")
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
