@@ -99,7 +99,7 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
     if raw.count(b"\n") != len(lines) + 1:
         raise BadRequest("a line ends in something other than CRLF")
     head = _request_line(lines[0], max_target)
-    if len(lines) > max_fields:
+    if len(lines) > max_fields + 1:
         raise HeadTooLarge(f"more than {max_fields} field lines")
     kept = head.lines
     connection: list[bytes] = []
@@ -240,7 +240,7 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
     if raw.count(b"\n") != len(lines) + 1:
         raise UpstreamProtocol("a line ends in something other than CRLF")
     head = _status_line(lines[0])
-    if len(lines) > max_fields:
+    if len(lines) > max_fields + 1:
         raise UpstreamProtocol(f"more than {max_fields} field lines")
     kept = head.lines
     connection: list[bytes] = []
