@@ -6,6 +6,7 @@ Time and randomness are arguments everywhere else; this is the only file that as
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -35,8 +36,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    def now(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    def __init__(self) -> None:
+        # Read for every request: a partial saves the frame and two look-ups of a method.
+        self.now = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
     def wall(self) -> float:
         return time.time()

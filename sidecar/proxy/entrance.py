@@ -8,7 +8,7 @@ nothing; inside a CONNECT to a route's plain port the authority is the one that 
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import BadRequest, HostUnknown
 from sidecar.proxy.routing import Authority, Candidates, RoutingTable, parse_authority, split_absolute
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 _CACHED_HOSTS: Final = 64
 
 
-class Admitted(NamedTuple):
-    """A request that may be looked at further: its candidates for a route, and path and query as sent."""
-
-    candidates: Candidates
-    path: bytes
+Admitted = tuple[Candidates, bytes]
+"""A request that may be looked at further: its candidates for a route, and path and query as sent."""
 
 
 class ForwardEntrance:
@@ -46,7 +43,7 @@ class ForwardEntrance:
         if head.host is not None and head.host != authority:
             # Replaced by the target's authority (RFC 9112 section 3.2.2), but an invalid one is refused (section 3.2).
             self._table.find(scheme, head.host)
-        return Admitted(candidates, path)
+        return candidates, path
 
 
 class _PinnedEntrance(abc.ABC):
@@ -72,7 +69,7 @@ class _PinnedEntrance(abc.ABC):
             self._check(head.host)
             if len(self._checked) < _CACHED_HOSTS:
                 self._checked.add(head.host)
-        return Admitted(self._candidates, path)
+        return self._candidates, path
 
     @abc.abstractmethod
     def _check(self, host: bytes) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 128 * 1024
 """Decrypted per wake-up at most, so that one fast upstream does not hold the loop."""
+FULL_RECORD: Final = 16 * 1024
+"""The most plaintext a TLS record carries (RFC 8446 section 5.1)."""
 HIGH_WATER: Final = 64 * 1024
 """asyncio's own default; whoever uses the transport sets its own."""
 
@@ -181,14 +183,20 @@ class TLSTransport(asyncio.Transport):
             self._loop.call_soon(self._on_readable)
 
     def _fill(self) -> tuple[int, bool, Exception | None]:
-        """Decrypt into the buffer until the network has no more, the buffer is full or the stream ends."""
+        """Decrypt into the buffer until there is no more, the buffer is full or the stream ends.
+
+        A record that is not full is the end of what was sent, most of the time: then the loop is asked to say when
+        more comes, instead of OpenSSL, whose answer would be a system call and an exception.
+        """
         filled = 0
         try:
             while filled < READ_BYTES:
-                count = self._sock.recv_into(_buffer[filled:])
+                count = self._sock.recv_into(_buffer[filled:] if filled else _buffer)
                 if not count:
                     return filled, True, None
                 filled += count
+                if count < FULL_RECORD and not self._sock.pending():
+                    break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:
@@ -261,7 +269,8 @@ class TLSTransport(asyncio.Transport):
         except (ssl.SSLError, OSError) as exc:
             self._lose(exc)
             return
-        self._watch_writable(self._read_wants_write)
+        if self._writer_on or self._read_wants_write:
+            self._watch_writable(self._read_wants_write)
         if self._closing:
             self._lose(None)
 
