@@ -29,7 +29,7 @@ ORDER: Final = (
 SANS_IO: Final = frozenset(
     (
         *("errors", "config/model", "http/message", "http/hygiene", "http/h1", "oauth/token", "oauth/client_auth"),
-        *("oauth/grants", "broker/policy", "proxy/routing", "proxy/exchange"),
+        *("oauth/grants", "oauth/discovery", "broker/policy", "broker/breaker", "proxy/routing", "proxy/exchange"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

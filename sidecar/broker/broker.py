@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.broker.breaker import Breaker
 from sidecar.broker.credential import Credential
-from sidecar.broker.policy import Breaker
 from sidecar.broker.source import IdP, TokenFile
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.telemetry.log import get_logger

@@ -1,7 +1,8 @@
-"""When to ask for a token: the refresh moment, backoff, the shared circuit breaker, and the states of a credential.
+"""When to ask for a token: the refresh moment, backoff, and the states of a credential.
 
-Decides, from numbers alone, what a credential does next; ``credential`` acts on it, ``source`` does the asking. All
-instants are seconds on ``Clock.now()``, the clock that goes on through suspend; randomness is an argument.
+Decides, from numbers alone, what a credential does next. Leaves acting on it to ``credential``, asking to ``source``,
+and what an endpoint's credentials may do together to ``breaker``. All instants are seconds on ``Clock.now()``, the
+clock that goes on through suspend; randomness is an argument.
 
 Theory. A token request fails in one of two ways. A *transient* failure (the network, an overloaded IdP, a middlebox's
 page) ends by itself, so it is retried for ever with full jitter (https://aws.amazon.com/blogs/architecture/
@@ -9,10 +10,6 @@ exponential-backoff-and-jitter/): quickly for the first minute while requests wa
 then slowly. A *terminal* one (a parsed OAuth error) ends when somebody acts, so it is probed every few minutes, and at
 once when a secret file or the configuration changes. It is never given up: what looks final is often repaired by
 others, and a sidecar that must be restarted by hand is the failure its users remember.
-
-The breaker belongs to a token endpoint and is shared by its credentials, so that twenty of them do not call twenty
-times as often. Budget: failures are paid from a bucket of 125 that gains one every 15 s, hence no more than 250 in any
-30 minutes, and a retry waits for it 15 s, or 30 s where an attempt takes two requests.
 """
 
 from __future__ import annotations
@@ -32,21 +29,16 @@ LATEST_FRACTION: Final = 0.95
 SAME_TOKEN_SECONDS: Final = 1.0
 """Least distance between two requests that an IdP answers with the same token."""
 BACKOFF_BASE_SECONDS: Final = 0.5
-HURRY_CAP_SECONDS: Final = 2.0
+HURRY_CAP_SECONDS: Final = 1.75
 HURRY_SECONDS: Final = 60.0
-CAP_SECONDS: Final = 30.0
+CAP_SECONDS: Final = 29.0
+"""A return of the IdP is to be noticed within 2 s, later 30 s: the request itself takes its part of that."""
 HINT_CAP_SECONDS: Final = 300.0
 TERMINAL_PROBE_SECONDS: Final = (240.0, 360.0)
 RECOVERY_SPREAD_SECONDS: Final = 1.0
+"""When an endpoint comes back, credentials that no request waits for come after the others."""
 UNAUTHORIZED_AGE_SECONDS: Final = 30.0
 UNAUTHORIZED_EVERY_SECONDS: Final = 10.0
-BREAKER_THRESHOLD: Final = 3
-BREAKER_SPACING_SECONDS: Final = (1.0, 10.0)
-"""Between two requests to a failing endpoint: in the first minute, and after it."""
-BUDGET: Final = 125.0
-BUDGET_REFILL_SECONDS: Final = 15.0
-MOST_DEBT: Final = 1.0
-"""An attempt may take several requests and so overdraw; many credentials that fail at once may not do it for long."""
 
 
 # --- the states of a credential --------------------------------------------------------------------------------------
@@ -232,6 +224,8 @@ class Snapshot:
     """A wish from outside that has not been served yet."""
     waiting: bool
     """Requests wait for a token now."""
+    opens_at: float
+    """When the endpoint's breaker admits a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +236,7 @@ class Decision:
     trigger: Trigger
 
 
-def decide(snapshot: Snapshot, now: float, breaker: Breaker) -> Decision:
+def decide(snapshot: Snapshot, now: float) -> Decision:
     """When to send the next token request. A moment that has passed means at once."""
     trouble = snapshot.trouble
     trigger = snapshot.asked or (Trigger.ON_DEMAND if snapshot.waiting and trouble else Trigger.SCHEDULED)
@@ -252,7 +246,7 @@ def decide(snapshot: Snapshot, now: float, breaker: Breaker) -> Decision:
         at = now
     else:
         at = min(trouble.hurried_at, trouble.retry_at) if snapshot.waiting else trouble.retry_at
-    return Decision(max(at, breaker.opens_at(now, retry=trouble is not None)), trigger)
+    return Decision(max(at, snapshot.opens_at), trigger)
 
 
 def may_renew_after_unauthorized(*, obtained_at: float, last_at: float, now: float, accepted_before: bool) -> bool:
@@ -264,73 +258,3 @@ def may_renew_after_unauthorized(*, obtained_at: float, last_at: float, now: flo
     if now - last_at < UNAUTHORIZED_EVERY_SECONDS:
         return False
     return accepted_before or now - obtained_at > UNAUTHORIZED_AGE_SECONDS
-
-
-# --- the endpoint's breaker ------------------------------------------------------------------------------------------
-
-
-class Breaker:
-    """Circuit breaker and attempt budget of one token endpoint, shared by its credentials.
-
-    Closed it admits everything. After three failures in a row it admits one request at a time, spaced; the first that
-    the IdP answers in its own words, be it a refusal, closes it.
-    """
-
-    __slots__ = ("_budget", "_budget_at", "_in_flight", "_last_at", "failures", "since")
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.since = -math.inf
-        self._in_flight = 0
-        self._last_at = -math.inf
-        self._budget = BUDGET
-        self._budget_at = -math.inf
-
-    @property
-    def open(self) -> bool:
-        return self.failures >= BREAKER_THRESHOLD
-
-    def opens_at(self, now: float, *, retry: bool) -> float:
-        """The earliest instant at which a request may be sent; ``-inf`` if nothing holds it back."""
-        at = -math.inf
-        if self.open:
-            first_minute = self._last_at < self.since + HURRY_SECONDS
-            spacing = BREAKER_SPACING_SECONDS[0 if first_minute else 1]
-            # While a probe is under way its outcome decides; look again soon in case it never ends.
-            at = now + spacing if self._in_flight else self._last_at + spacing
-        return max(at, self._affordable_at(now)) if retry else at
-
-    def _affordable_at(self, now: float) -> float:
-        missing = 1.0 - self._refilled(now)
-        return -math.inf if missing <= 0 else now + missing * BUDGET_REFILL_SECONDS
-
-    def _refilled(self, now: float) -> float:
-        return min(BUDGET, self._budget + (now - self._budget_at) / BUDGET_REFILL_SECONDS)
-
-    def begin(self) -> None:
-        """A request is sent."""
-        self._in_flight += 1
-
-    def end(self, now: float) -> None:
-        """A request has ended, in whatever way; call it before ``failed`` or ``answered``."""
-        self._in_flight -= 1
-        self._last_at = now
-
-    def charge(self, now: float, requests: int) -> None:
-        """A failure, of whatever kind, took so many HTTP requests."""
-        self._budget = max(-MOST_DEBT, self._refilled(now) - requests)
-        self._budget_at = now
-
-    def failed(self, now: float) -> None:
-        """A transient failure."""
-        self.since = self.since if self.failures else now
-        self.failures += 1
-
-    def answered(self) -> bool:
-        """The IdP answered, with a token or a refusal of its own; True if that closed the open breaker."""
-        was_open = self.open
-        self.failures = 0
-        return was_open
-
-    def __repr__(self) -> str:
-        return f"<Breaker {'open' if self.open else 'closed'}, {self.failures} failures, {self._in_flight} in flight>"

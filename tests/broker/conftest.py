@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +15,19 @@ from sidecar.broker.broker import Broker
 from sidecar.config import model
 from sidecar.runtime import Tasks
 from sidecar.secrets import SecretReference
-from sidecar.simulation.idp import MockIdP
+from sidecar.simulation.idp import MockIdP, Step
 from sidecar.telemetry.metrics import CredentialMeters, Metrics
 from tests.fake_clock import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sidecar.broker.credential import Credential
+    from sidecar.broker.credential import Credential, PublishedToken
 
 LIMITS = model.Limits(token_request=2.0, connect=1.0)
+DOWN = Step(status=503)
+LogLines = Callable[[str], list[dict[str, Any]]]
 
 
 class Chance:
@@ -72,6 +76,12 @@ class House:
         await self.run({"orders": self.config(**changes)})
         return self.broker.credential("orders")
 
+    async def received(self, count: int) -> None:
+        """Return when the provider has received so many requests."""
+        async with asyncio.timeout(5):
+            while len(self.idp.received) < count:
+                await asyncio.sleep(0)
+
     def meters(self, name: str = "orders") -> CredentialMeters:
         return self.metrics.credential(name)
 
@@ -98,8 +108,24 @@ async def house(clock: FakeClock, idp: MockIdP, tmp_path: Path) -> AsyncIterator
     assert house.crashes == []
 
 
+def token_of(credential: Credential) -> PublishedToken:
+    """The token that is published now; there has to be one."""
+    assert credential.published is not None
+    return credential.published
+
+
 @pytest.fixture
-def log_lines(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[dict[str, Any]]]:
+async def held(house: House) -> AsyncIterator[asyncio.Event]:
+    """The provider holds its next answer back until this is set; time moves on meanwhile."""
+    release = asyncio.Event()
+    house.idp.script(Step(hold=release))
+    house.clock.idle = lambda: True
+    yield release
+    release.set()
+
+
+@pytest.fixture
+def log_lines(capsys: pytest.CaptureFixture[str]) -> LogLines:
     """The log lines of an event since the last call, as they were written."""
     seen: list[dict[str, Any]] = []
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from sidecar.broker.broker import Broker
+from sidecar.broker.waits import Alarm
 from sidecar.config.model import Credential as CredentialConfig
 from sidecar.config.model import Refresh
 from sidecar.errors import ConfigurationInvalid
@@ -128,7 +129,7 @@ async def test_a_loop_that_dies_of_a_bug_is_restarted_and_reported(house: House,
 
 async def test_a_hung_loop_is_restarted(house: House, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch) -> None:
     credential = await house.run_one()
-    monkeypatch.setattr(type(credential), "_rest", lambda self, until: asyncio.Event().wait())
+    monkeypatch.setattr(Alarm, "sleep_until", lambda self, at: asyncio.Event().wait())
     await house.clock.advance(5.0)
     monkeypatch.undo()
     await house.clock.advance(20.0)

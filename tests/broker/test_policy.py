@@ -9,7 +9,7 @@ import random
 import pytest
 
 from sidecar.broker import policy
-from sidecar.broker.policy import Breaker, Event, Snapshot, State, Trigger, Trouble, Window
+from sidecar.broker.policy import Event, Snapshot, State, Trigger, Trouble, Window
 from sidecar.telemetry.metrics import STATES, TRIGGERS
 
 WINDOW = Window(at=0.75, jitter=0.1)
@@ -36,9 +36,10 @@ def decide(
     asked: Trigger | None = None,
     waiting: bool = False,
     due: float = 50.0,
+    opens_at: float = -math.inf,
 ) -> policy.Decision:
-    snapshot = Snapshot(refresh_at=due, trouble=trouble, asked=asked, waiting=waiting)
-    return policy.decide(snapshot, now, Breaker())
+    snapshot = Snapshot(refresh_at=due, trouble=trouble, asked=asked, waiting=waiting, opens_at=opens_at)
+    return policy.decide(snapshot, now)
 
 
 # --- the refresh moment ----------------------------------------------------------------------------------------------
@@ -96,12 +97,17 @@ def test_the_same_token_again_is_asked_for_a_few_times_in_all_and_at_its_end() -
 # --- backoff ---------------------------------------------------------------------------------------------------------
 
 
-def test_backoff_grows_with_full_jitter_to_30_seconds() -> None:
+def test_the_caps_leave_time_for_the_request_itself() -> None:
+    assert 1.5 <= policy.HURRY_CAP_SECONDS < 2.0
+    assert 25.0 <= policy.CAP_SECONDS < 30.0
+
+
+def test_backoff_grows_with_full_jitter_to_its_cap() -> None:
     trouble, delays = None, []
     for _ in range(10):
         trouble = fail(trouble, now=0.0)
         delays.append(trouble.retry_at)
-    assert delays[:7] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    assert delays[:7] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, policy.CAP_SECONDS]
     assert max(delays) == policy.CAP_SECONDS
     soonest = policy.trouble_after(trouble, began_at=0.0, now=0.0, terminal=False, hint_seconds=None, uniform=lowest)
     assert soonest.retry_at == 0.0
@@ -114,13 +120,13 @@ def test_backoff_never_overflows_however_long_the_outage() -> None:
     assert trouble.retry_at == policy.CAP_SECONDS
 
 
-def test_waiting_requests_shorten_the_backoff_to_2_seconds_in_the_first_minute() -> None:
+def test_waiting_requests_shorten_the_backoff_in_the_first_minute() -> None:
     trouble = None
     for _ in range(10):
         trouble = fail(trouble, now=59.0) if trouble else fail(now=0.0)
     assert trouble is not None
-    assert decide(59.0, trouble=trouble, waiting=True).at == pytest.approx(61.0)
-    assert decide(59.0, trouble=trouble, waiting=False).at == pytest.approx(89.0)
+    assert decide(59.0, trouble=trouble, waiting=True).at == pytest.approx(59.0 + policy.HURRY_CAP_SECONDS)
+    assert decide(59.0, trouble=trouble, waiting=False).at == pytest.approx(59.0 + policy.CAP_SECONDS)
 
 
 def test_after_the_first_minute_waiting_requests_change_nothing() -> None:
@@ -128,7 +134,7 @@ def test_after_the_first_minute_waiting_requests_change_nothing() -> None:
     for _ in range(10):
         trouble = fail(trouble, now=60.0) if trouble else fail(now=0.0)
     assert trouble is not None
-    assert decide(60.0, trouble=trouble, waiting=True).at == pytest.approx(90.0)
+    assert decide(60.0, trouble=trouble, waiting=True).at == pytest.approx(60.0 + policy.CAP_SECONDS)
 
 
 def test_an_attempt_of_the_first_minute_that_failed_after_it_is_still_hurried() -> None:
@@ -170,6 +176,11 @@ def test_without_trouble_the_refresh_moment_decides() -> None:
 
 def test_a_wish_is_served_at_once() -> None:
     assert decide(10.0, asked=Trigger.ON_DEMAND) == policy.Decision(10.0, Trigger.ON_DEMAND)
+
+
+def test_nobody_passes_a_breaker_that_is_open() -> None:
+    assert decide(60.0, opens_at=61.0).at == 61.0
+    assert decide(60.0, asked=Trigger.MANUAL, trouble=fail(now=60.0), opens_at=61.0).at == 61.0
 
 
 def test_a_waiting_request_does_not_jump_the_backoff_but_a_person_does() -> None:
@@ -234,70 +245,3 @@ def test_what_cannot_happen_is_not_in_the_table() -> None:
         (State.STALE, Event.EXPIRED),
         (State.LOGIN_NEEDED, Event.CAME_DUE),
     }
-
-
-# --- the breaker -----------------------------------------------------------------------------------------------------
-
-
-def break_open(breaker: Breaker, *, at: float = 0.0) -> None:
-    for _ in range(policy.BREAKER_THRESHOLD):
-        breaker.begin()
-        breaker.end(at)
-        breaker.failed(at)
-
-
-def test_a_closed_breaker_holds_nothing_back() -> None:
-    breaker = Breaker()
-    breaker.begin()
-    assert breaker.opens_at(0.0, retry=True) == -math.inf
-
-
-def test_three_failures_in_a_row_open_it_and_space_the_requests() -> None:
-    breaker = Breaker()
-    break_open(breaker)
-    assert breaker.open
-    assert breaker.opens_at(0.5, retry=False) == 1.0
-
-
-def test_after_the_first_minute_the_spacing_is_ten_seconds() -> None:
-    breaker = Breaker()
-    break_open(breaker)
-    breaker.begin()
-    breaker.end(70.0)
-    breaker.failed(70.0)
-    assert breaker.opens_at(70.0, retry=False) == 80.0
-
-
-def test_while_a_probe_is_under_way_no_second_one_is_admitted() -> None:
-    breaker = Breaker()
-    break_open(breaker)
-    breaker.begin()
-    assert breaker.opens_at(5.0, retry=True) > 5.0
-    breaker.end(6.0)
-    assert breaker.answered()
-    assert not breaker.open
-    assert breaker.opens_at(6.0, retry=True) == -math.inf
-
-
-def test_an_answer_of_a_working_idp_is_no_recovery() -> None:
-    breaker = Breaker()
-    breaker.failed(0.0)
-    assert not breaker.answered()
-
-
-@pytest.mark.parametrize("requests", [1, 2])
-def test_no_30_minutes_see_more_than_250_failing_requests(requests: int) -> None:
-    breaker, now, sent = Breaker(), 0.0, []
-    while now < 7200.0:
-        sent += [now] * requests
-        breaker.charge(now, requests)
-        now = max(now, breaker.opens_at(now, retry=True)) + 0.001
-    windows = [sum(start <= at < start + 1800.0 for at in sent) for start in sent]
-    assert max(windows) <= 250
-
-
-def test_the_budget_never_delays_a_retry_by_more_than_30_seconds() -> None:
-    breaker = Breaker()
-    breaker.charge(0.0, 10_000)
-    assert breaker.opens_at(0.0, retry=True) == 30.0
-    assert breaker.opens_at(0.0, retry=False) == -math.inf
