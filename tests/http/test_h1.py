@@ -319,14 +319,6 @@ def test_a_malformed_chunked_body_is_refused_however_it_is_cut(body: bytes) -> N
             decode(body[:cut], body[cut:])
 
 
-def endless(decoder: ChunkedDecoder, begin: bytes, piece: bytes, *, at_most: int) -> None:
-    """Feed ``piece`` again and again: the decoder has to give up before ``at_most`` bytes."""
-    decoder.feed(begin)
-    with pytest.raises(BadRequest):
-        for _ in range(at_most // len(piece) + 1):
-            decoder.feed(piece)
-
-
 @pytest.mark.parametrize(
     ("begin", "piece"),
     [
@@ -340,7 +332,8 @@ def endless(decoder: ChunkedDecoder, begin: bytes, piece: bytes, *, at_most: int
     ],
 )
 def test_framing_without_content_is_bounded(begin: bytes, piece: bytes) -> None:
-    endless(ChunkedDecoder(BadRequest), begin, piece, at_most=32 * 1024)
+    with pytest.raises(BadRequest):
+        decode(begin, *[piece] * (32 * 1024 // len(piece)))
 
 
 def test_extensions_up_to_a_line_s_length_and_some_trailers_are_fine() -> None:
@@ -351,9 +344,9 @@ def test_a_body_in_chunks_of_one_byte_is_legitimate_however_long() -> None:
     decoder = ChunkedDecoder(BadRequest)
     length = 0
     for _ in range(100):
-        length += sum(map(len, decoder.feed(b"1\r\nx\r\n" * 1000).pieces))
+        length += sum(map(len, decoder.feed(b"1\r\nx\r\n" * 500).pieces))
     assert decoder.feed(b"0\r\n\r\n").done
-    assert length == 100_000
+    assert length == 50_000
 
 
 def test_a_large_chunk_is_passed_on_as_it_comes_and_not_collected() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from sidecar.errors import BadRequest, CodingUnknown, ExpectationFailed, HeadTooLarge, SidecarError, UpstreamProtocol
 from sidecar.http.h1 import read_request_head, read_response_head
 from sidecar.http.hygiene import read_request, read_response
-from sidecar.http.message import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from sidecar.http.message import RequestHead, ResponseHead
 
 
 def request(*lines: bytes, start: bytes = b"GET /x HTTP/1.1", host: bytes = b"Host: a\r\n") -> RequestHead:
