@@ -444,6 +444,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = tunnel
         self.write(_ESTABLISHED)
         self.set_deadline(limits.tunnel_idle)
+        tunnel.open()
         if self._buffer:
             early = bytes(self._buffer)
             self._buffer.clear()

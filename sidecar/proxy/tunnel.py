@@ -53,6 +53,11 @@ class Tunnel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # always a stream transport
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._transport.pause_reading()
+
+    def open(self) -> None:
+        """The client was told that the tunnel stands: what the upstream has said may follow."""
+        self._transport.resume_reading()
 
     # --- from the upstream ---
 
