@@ -210,7 +210,7 @@ class Listener:
             self._socket.close()
         for connection in list(self.connections):
             connection.abort()
-        if self.bind.is_unix:
+        if self.bind.is_unix and self._socket is not None:  # otherwise the file is somebody else's
             _unlink(self.bind.path)
 
     def __repr__(self) -> str:
