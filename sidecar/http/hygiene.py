@@ -41,6 +41,8 @@ class _Special(dict[bytes, bytes]):
     def __init__(self, *names: bytes) -> None:
         super().__init__()
         self._handled: Final = frozenset(names)
+        self.initials: Final = frozenset(letter for name in names for letter in name[:1] + name[:1].upper())
+        """First bytes of lines that are worth a look; most lines begin with another one."""
 
     def __missing__(self, name: bytes) -> bytes:
         lower = name.lower()
@@ -104,7 +106,11 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
     kept = head.lines
     connection: list[bytes] = []
     codings: list[bytes] = []
+    initials = _REQUEST_SPECIAL.initials
     for line in lines[1:]:
+        if line[0] not in initials:
+            kept.append(line)
+            continue
         name, _, value = line.partition(b":")
         special = _REQUEST_SPECIAL[name]
         if not special:
@@ -117,17 +123,22 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
             connection.append(value)
         else:
             _request_field(head, special, value.strip(b" \t"), line, codings)
-    _frame_request(head, codings)
+    if codings or head.minor == 0:
+        _frame_request(head, codings)
     if connection:
         _apply_connection(head, _options(connection))
     else:
         head.upgrade = None
+    _refuse_ambiguous(head)
+    return head
+
+
+def _refuse_ambiguous(head: RequestHead) -> None:
     if head.host is None and head.minor == 1:
         raise BadRequest("no Host field")  # RFC 9112 section 3.2
     if (head.upgrade or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
         # A body here would be read as the first bytes of the other protocol by some, as a body by others.
         raise BadRequest("an upgrade or a tunnel request with a body")
-    return head
 
 
 def _request_line(line: bytes, max_target: int) -> RequestHead:
@@ -209,13 +220,14 @@ def _apply_connection(head: RequestHead, nominated: frozenset[bytes]) -> None:
         head.close = True
     if b"upgrade" not in nominated or head.minor == 0:
         head.upgrade = None
+    if nominated <= _PERSISTENCE:
+        return
     named = nominated - _PERSISTENCE
-    if named:
-        head.lines = _without(head.lines, named)
-        if b"authorization" in named:
-            head.authorization = []
-        if b"expect" in named:
-            head.expect_continue = False
+    head.lines = _without(head.lines, named)
+    if b"authorization" in named:
+        head.authorization = []
+    if b"expect" in named:
+        head.expect_continue = False
 
 
 def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
@@ -245,7 +257,11 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
     kept = head.lines
     connection: list[bytes] = []
     codings: list[bytes] = []
+    initials = _RESPONSE_SPECIAL.initials
     for line in lines[1:]:
+        if line[0] not in initials:
+            kept.append(line)
+            continue
         name, _, value = line.partition(b":")
         special = _RESPONSE_SPECIAL[name]
         if not special:
@@ -280,7 +296,8 @@ def _apply_response_connection(head: ResponseHead, nominated: frozenset[bytes]) 
         head.close = True
     elif b"keep-alive" in nominated:
         head.close = False  # an HTTP/1.0 upstream that keeps the connection (RFC 9112 section 9.3)
-    if named := nominated - _PERSISTENCE:
+    if not nominated <= _PERSISTENCE:
+        named = nominated - _PERSISTENCE
         head.lines = _without(head.lines, named)
         head.has_date = head.has_date and b"date" not in named
 
