@@ -48,20 +48,33 @@ class Tunnel(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._client_ended = False
         self._upstream_ended = False
+        self._is_open = False
+        self._early = b""
         self._is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment] # always a stream transport
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._transport.pause_reading()
 
     def open(self) -> None:
-        """The client was told that the tunnel stands: what the upstream has said may follow."""
-        self._transport.resume_reading()
+        """The client was told that the tunnel stands: what the upstream has said by then may follow."""
+        self._is_open = True
+        if self._early:
+            self._client.write(self._early)
+            self._early = b""
+        if self._upstream_ended:
+            self._client.write_eof()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # --- from the upstream ---
 
     def data_received(self, data: bytes) -> None:
+        if not self._is_open:
+            # Pausing before the first read is without effect on uvloop, so that one read has to be kept.
+            self._early += data
+            self._transport.pause_reading()
+            return
         self._client.write(data)
         self._client.set_deadline(self._idle_seconds)
 
@@ -69,7 +82,8 @@ class Tunnel(asyncio.Protocol):
         self._upstream_ended = True
         if self._client_ended:
             return False
-        self._client.write_eof()
+        if self._is_open:
+            self._client.write_eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a tunnel passes on no reasons
