@@ -156,6 +156,8 @@ class Origin:
         self.connections: list[Connection] = []
         self.requests: list[Request] = []
         self.always: Reply | None = None
+        self.instead_of_http: Callable[[Connection], Awaitable[None]] | None = None
+        """What is done with a connection from its first byte on."""
         self._script: deque[Reply] = deque()
         self._arrived: asyncio.Queue[Request] = asyncio.Queue()
         self._opened: asyncio.Queue[Connection] = asyncio.Queue()
@@ -211,6 +213,9 @@ class Origin:
         self.connections.append(connection)
         self._opened.put_nowait(connection)
         try:
+            if self.instead_of_http is not None:
+                await self.instead_of_http(connection)
+                return
             while raw := await connection.head():
                 request = Request(raw, connection)
                 connection.requests.append(request)

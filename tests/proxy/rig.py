@@ -18,6 +18,7 @@ import trustme
 
 from sidecar.app import Sidecar
 from sidecar.config import load
+from sidecar.runtime import SLICE_SECONDS, SystemClock
 from sidecar.telemetry import log
 from tests.end_to_end.sidecar_process import Readings
 from tests.end_to_end.waiting import free_port, until
@@ -32,6 +33,24 @@ if TYPE_CHECKING:
 
 API: Final = "api.example.test"
 """The host of the routes that tests use unless they say otherwise."""
+
+
+class Shifted:
+    """The machine's clocks, and so many seconds more as the test says: tokens age at once, sockets do not."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._machine = SystemClock()
+
+    def now(self) -> float:
+        return self._machine.now() + self.ahead
+
+    def wall(self) -> float:
+        return self._machine.wall() + self.ahead
+
+    async def sleep_until(self, at: float) -> None:
+        while (left := at - self.now()) > 0:
+            await asyncio.sleep(min(left, SLICE_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,7 @@ class Rig:
     loop_errors: list[dict[str, Any]] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    clock: Shifted = field(default_factory=Shifted)
     _sidecar: Sidecar | None = None
 
     # --- the configuration ---
@@ -132,15 +152,22 @@ class Rig:
     async def start(self, **changes: Any) -> Sidecar:
         """Start it with a changed configuration, and wait for the first token where the provider gives one."""
         sidecar = await self.start_cold(**changes)
-        for credential in sidecar.broker.credentials():
-            await credential.wait()
+        await self.has_tokens()
         return sidecar
+
+    async def has_tokens(self) -> None:
+        """Wait until every credential has a token."""
+
+        def all_have() -> bool:
+            return all(credential.usable(self.clock.now()) for credential in self.sidecar.broker.credentials())
+
+        await until(all_have, "every credential has a token")
 
     async def start_cold(self, **changes: Any) -> Sidecar:
         """Start it, token or not."""
         self.file.write_text(self.text(self.configuration(**changes)))
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.loop_errors.append(context))
-        sidecar = Sidecar(load.load(self.file), lookup=self._look_up)
+        sidecar = Sidecar(load.load(self.file), clock=self.clock, lookup=self._look_up)
         await sidecar.start()
         self._sidecar = sidecar
         self.stack.push_async_callback(self.stop)
@@ -197,20 +224,15 @@ class Rig:
         def rests() -> bool:
             return not self.total("http_requests_in_flight") and not self.busy_tasks()
 
-        await until(rests, f"nothing is in work any more: {self.busy_tasks()}", seconds=5)
+        try:
+            await until(rests, "nothing is in work any more", seconds=5)
+        except AssertionError as error:
+            error.add_note(f"still there: {self.busy_tasks()}, {self.total('http_requests_in_flight')} in flight")
+            raise
 
     def busy_tasks(self) -> list[str]:
         """Names of the tasks that belong to requests."""
-        kept = (
-            "refresh:",
-            "sleep:",
-            "telemetry",
-            "watchdog",
-            "sweep",
-            "event loop lag",
-            "watch the configuration",
-            "reload",
-        )
+        kept = ("refresh:", "sleep:", "fetch:", "telemetry", "watch", "sweep", "event loop lag", "reload")
         names = [task.get_name() for task in self.sidecar._tasks._running]
         return [name for name in names if not name.startswith(kept)]
 
