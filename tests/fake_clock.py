@@ -86,12 +86,13 @@ class FakeClock:
     async def settle(self) -> None:
         """Let everything run that can run now, exchanges with real sockets included; at most ten real seconds."""
         async with asyncio.timeout(10):
-            for _ in range(10):
-                await asyncio.sleep(0)
-            while not self.idle():
-                # Not a wait for time: one turn of the loop, with a glance at the sockets.
+            rested = False
+            while not rested:
+                # Idle before and after: what just came to rest has still to be heard of by those who wait for it.
+                rested = self.idle()
                 for _ in range(10):
                     await asyncio.sleep(0)
+                rested = rested and self.idle()
 
     def _next_instant(self) -> float | None:
         while self._sleeping and self._sleeping[0][2].done():
