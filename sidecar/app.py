@@ -94,6 +94,7 @@ class Sidecar:
             loop_time=self._loop.time,
         )
         self.listeners: list[Listener] = []
+        self._retired: list[Listener] = []
         self.telemetry: TelemetryServer | None = None
 
     # --- start ---
@@ -271,6 +272,7 @@ class Sidecar:
         self._note_own_sockets()
         for listener in gone:
             listener.retire()
+        self._retired += gone
         self._forget(
             routes=old_routes - {route.label for route in configuration.routes},
             listeners=old_names - {config.name for config in configuration.listeners},
@@ -328,7 +330,9 @@ class Sidecar:
 
     def _busy(self, now: float) -> bool:
         return any(
-            connection.is_busy(now, QUIET_SECONDS) for listener in self.listeners for connection in listener.connections
+            connection.is_busy(now, QUIET_SECONDS)
+            for listener in (*self.listeners, *self._retired)
+            for connection in listener.connections
         )
 
     async def close(self) -> None:
@@ -342,7 +346,7 @@ class Sidecar:
         self.log.info("stopped")
 
     async def _close_sockets(self) -> None:
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self._retired):
             await listener.close()
         if self.telemetry is not None:
             await self.telemetry.close()
@@ -352,7 +356,9 @@ class Sidecar:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(sweep_interval(self.gateway))
-            sweep(self.gateway, self.listeners)
+            # What a retired listener still serves has its deadlines like everything else.
+            self._retired = [listener for listener in self._retired if listener.connections]
+            sweep(self.gateway, [*self.listeners, *self._retired])
 
     def _crashed(self, task: str, error: BaseException) -> None:
         with contextlib.suppress(Exception):

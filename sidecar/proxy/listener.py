@@ -199,6 +199,7 @@ class Listener:
         self.retired = True
         if self._server is not None:
             self._server.close()
+        self._remove_file()
         for connection in list(self.connections):
             connection.drain()
 
@@ -210,7 +211,12 @@ class Listener:
             self._socket.close()
         for connection in list(self.connections):
             connection.abort()
-        if self.bind.is_unix and self._socket is not None:  # otherwise the file is somebody else's
+        self._remove_file()
+
+    def _remove_file(self) -> None:
+        """Remove the file of a Unix socket, once, and only one that was made here: another's may stand there."""
+        if self.bind.is_unix and self._socket is not None:
+            self._socket = None
             _unlink(self.bind.path)
 
     def __repr__(self) -> str:
