@@ -114,7 +114,8 @@ class RawClient:
     def reset(self) -> None:
         """Break off with RST."""
         sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sock is not None:  # it is None once the peer has broken off
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def ask(self, data: bytes) -> Answer:

@@ -120,7 +120,8 @@ class Connection:
     def reset(self) -> None:
         """Break off: RST, and no close_notify."""
         sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sock is not None:  # it is None once the peer has broken off
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     def cut(self) -> None:

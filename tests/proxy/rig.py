@@ -18,7 +18,7 @@ import trustme
 
 from sidecar.app import Sidecar
 from sidecar.config import load
-from sidecar.runtime import SLICE_SECONDS, SystemClock
+from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
 from tests.end_to_end.sidecar_process import Readings
 from tests.end_to_end.waiting import free_port, until
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sidecar.simulation.idp import MockIdP
     from tests.proxy.raw_origin import Origin
 
+SLICE_SECONDS: Final = 0.05
+"""How soon a sleeper notices that time was moved on."""
 API: Final = "api.example.test"
 """The host of the routes that tests use unless they say otherwise."""
 

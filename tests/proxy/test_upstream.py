@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proxy.raw_client import get, post
+from tests.proxy.raw_client import chunked, get, post
+from tests.proxy.raw_origin import ok
 from tests.proxy.rig import API
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.proxy.conftest import Logs
     from tests.proxy.raw_client import RawClient
     from tests.proxy.raw_origin import Request
@@ -257,3 +261,149 @@ async def test_an_idempotent_upload_is_sent_again_whole(rig: Rig) -> None:
     answer = await client.ask(post(f"{URL}/put", b"0123456789", method="PUT"))
     assert answer.body == b"PUT /put 10"
     assert rig.secure.requests[-1].body == b"0123456789"
+
+
+# --- which connections are kept ---------------------------------------------------------------------------------------
+
+
+async def test_an_idle_connection_serves_the_next_client(rig: Rig) -> None:
+    await rig.start()
+    for _ in range(3):
+        client = await rig.client()
+        await assert_goes_on(client)
+        await client.close()
+    assert len(rig.secure.connections) == 1
+
+
+async def test_requests_at_the_same_time_have_connections_of_their_own(rig: Rig) -> None:
+    await rig.start()
+    together = asyncio.Barrier(5)
+
+    async def wait_for_the_others(request: Request) -> None:
+        await together.wait()
+        await request.connection.send(ok(request.target.encode()))
+
+    rig.secure.reply(*[wait_for_the_others] * 5)
+    clients = [await rig.client() for _ in range(5)]
+    answers = await asyncio.gather(*(client.ask(get(f"{URL}/{n}")) for n, client in enumerate(clients)))
+    assert [answer.body for answer in answers] == [b"/%d" % number for number in range(5)]
+    assert len(rig.secure.connections) == 5
+    for client in clients:
+        await assert_goes_on(client)
+    assert len(rig.secure.connections) == 5
+
+
+POISON = ok(b"poison")
+SURPLUS = {
+    "after a length": ok(b"x") + POISON,
+    "after chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"x") + POISON,
+    "after a 204": b"HTTP/1.1 204 No Content\r\n\r\n" + POISON,
+    "after a 304": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n" + POISON,
+    "one byte": ok(b"x") + b"\n",
+}
+
+
+@pytest.mark.parametrize("case", SURPLUS)
+async def test_a_connection_with_more_bytes_than_its_answer_is_never_used_again(rig: Rig, case: str) -> None:
+    await rig.start()
+    client = await rig.client()
+    rig.secure.reply(SURPLUS[case])
+    assert (await client.ask(get(f"{URL}/"))).body in (b"x", b"")
+    for _ in range(3):
+        await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
+
+
+async def test_the_body_of_an_answer_to_head_is_never_the_next_answer(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    rig.secure.reply(POISON)
+    assert (await client.ask(get(f"{URL}/", method="HEAD"))).value("Content-Length") == "6"
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
+
+
+async def test_bytes_that_nobody_asked_for_close_a_kept_connection(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_goes_on(client)
+    connection = await rig.secure.next_connection()
+    await connection.send(POISON)
+    async with asyncio.timeout(5):
+        await connection.ended.wait()
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(b"x", "Connection: close"),
+        ok(b"x").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        ok(b"x", "Keep-Alive: timeout=1"),
+    ],
+)
+async def test_a_connection_that_the_upstream_will_not_keep_is_not_kept(rig: Rig, answer: bytes) -> None:
+    await rig.start()
+    client = await rig.client()
+    rig.secure.reply(answer)
+    await client.ask(get(f"{URL}/"))
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
+
+
+async def test_an_http_1_0_upstream_that_keeps_its_connection_is_believed(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    rig.secure.reply(ok(b"x", "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"))
+    await client.ask(get(f"{URL}/"))
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 1
+
+
+async def test_connections_of_one_trust_are_never_used_under_another(rig: Rig, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.pem"
+    copy.write_bytes(rig.trust.ca_file.read_bytes())
+    await rig.start(routes=[rig.route(paths=["/a"]), rig.route(name="b", paths=["/b"], ca_file=str(copy))])
+    client = await rig.client()
+    for path in ("/a", "/b", "/a", "/b"):
+        assert (await client.ask(get(URL + path))).status == 200
+    assert len(rig.secure.connections) == 2
+
+
+async def test_an_origin_that_closes_kept_connections_at_random_costs_gets_nothing_and_posts_at_most_a_502(
+    rig: Rig,
+) -> None:
+    await rig.start()
+    chance = random.Random(7)
+    received: dict[str, int] = {}
+
+    async def whimsical(request: Request) -> None:
+        await request.connection.body(request)
+        received[request.target] = received.get(request.target, 0) + 1
+        first = len(request.connection.requests) == 1
+        match chance.choice(["answer", "answer and go", "go"]):
+            case "go" if not first:
+                request.connection.reset()
+            case "answer and go":
+                await request.connection.send(ok(request.target.encode()))
+                request.connection.close()
+            case _:
+                await request.connection.send(ok(request.target.encode()))
+
+    rig.secure.always = whimsical
+    client = await rig.client()
+    refused = 0
+    for number in range(150):
+        target = f"/{number}"
+        if number % 3:
+            answer = await client.ask(get(URL + target))
+            assert (answer.status, answer.body) == (200, target.encode())
+            assert received[target] <= 2
+        else:
+            answer = await client.ask(post(URL + target, b"body"))
+            assert (answer.status, answer.body) == (200, target.encode()) or answer.reason == "reset"
+            refused += answer.status == 502
+            assert received.get(target, 0) <= 1
+    assert 0 < refused < 50
+    assert rig.value("upstream_errors_total", route="api", reason="reset") == refused
