@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -116,7 +117,7 @@ async def test_other_spellings_of_loopback_serve(rig: Rig, host: str) -> None:
     except CannotBind:
         pytest.skip("this machine has no IPv6")
     await rig.start(listeners=[{"name": "egress", "mode": "forward", "bind": bind}])
-    reader_writer = await __import__("asyncio").open_connection(host, port)
+    reader_writer = await asyncio.open_connection(host, port)
     async with RawClient(*reader_writer) as client:
         assert (await client.ask(get(f"{URL}/"))).status == 200
 

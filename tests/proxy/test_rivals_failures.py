@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sidecar.simulation.idp import Step
@@ -44,7 +46,7 @@ async def test_a_token_without_expiry_that_is_never_refreshed_after_a_401(rig: R
 
 async def test_a_leader_whose_disconnect_fails_the_waiters(rig: Rig) -> None:
     """The one request that fetched for all took the fetch with it when its client left."""
-    rig.idp.script(hold := Step(hold=__import__("asyncio").Event()))
+    rig.idp.script(hold := Step(hold=asyncio.Event()))
     await rig.start_cold()
     leader, waiter = await rig.client(), await rig.client()
     await leader.send(get(f"{URL}/leader"))

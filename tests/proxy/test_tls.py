@@ -18,7 +18,7 @@ from tests.proxy.raw_origin import Connection, Origin
 from tests.proxy.rig import API, Rig, Trust
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 MIB = 1024 * 1024
@@ -30,13 +30,14 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 @pytest.mark.parametrize("case", ["another name", "expired", "not yet valid", "an unknown CA", "no TLS at all"])
 async def test_an_upstream_that_does_not_verify_gets_no_request(rig: Rig, case: str, tmp_path: Path) -> None:
-    context = {
+    contexts: dict[str, Callable[[], ssl.SSLContext | None]] = {
         "another name": lambda: rig.trust.server("other.test"),
         "expired": lambda: rig.trust.server(API, not_after=NOW - datetime.timedelta(hours=1)),
         "not yet valid": lambda: rig.trust.server(API, not_before=NOW + datetime.timedelta(days=1)),
         "an unknown CA": lambda: Trust.found(tmp_path, "stranger").server(API),
         "no TLS at all": lambda: None,
-    }[case]()
+    }
+    context = contexts[case]()
     async with Origin(context) as origin:
         if context is None:
             origin.instead_of_http = refuse_what_is_no_http

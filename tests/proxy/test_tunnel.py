@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,7 +66,7 @@ async def test_a_tls_session_through_a_tunnel_is_the_apps_own(rig: Rig) -> None:
     client = await rig.client()
     await client.send(connect(f"{API}:{rig.secure.port}"))
     assert await client.head() == ESTABLISHED
-    context = __import__("ssl").create_default_context(cafile=str(rig.trust.ca_file))
+    context = ssl.create_default_context(cafile=str(rig.trust.ca_file))
     await client.writer.start_tls(context, server_hostname=API)
     answer = await client.ask(path("/inside", "Authorization: Bearer of-the-app", host=API))
     assert answer.body == b"GET /inside 0"
