@@ -65,7 +65,7 @@ def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:
         raise LoopDetected("the upstream of this request leads back to the sidecar")
 
 
-def request_head(head: RequestHead, *, path: bytes, host: bytes, via: bytes, authorization: bytes) -> bytes:
+def request_head(head: RequestHead, path: bytes, host: bytes, via: bytes, authorization: bytes) -> bytes:
     """The head that goes upstream.
 
     Args:

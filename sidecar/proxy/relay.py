@@ -201,21 +201,21 @@ class Relay:
         """Set the exchange going; errors become answers."""
         self._meters.in_flight.value += 1
         try:
-            self._authorize()
+            route = self._route
+            if route is None:
+                self._connect(self._own_authorization())
+            elif not wants_token(self._head, route):
+                self._count(ALREADY_PRESENT)
+                self._connect(self._own_authorization())
+            else:
+                now = self._gateway.now()
+                token = route.credential.usable(now)
+                if token is not None:
+                    self._inject(token, now)
+                else:
+                    self._in_background("wait for a token", self._await_token(route))
         except SidecarError as error:
             self.fail(error)
-
-    def _authorize(self) -> None:
-        route = self._route
-        if route is None:
-            self._connect(self._own_authorization())
-        elif not wants_token(self._head, route):
-            self._count(ALREADY_PRESENT)
-            self._connect(self._own_authorization())
-        elif (token := route.credential.usable(now := self._gateway.now())) is not None:
-            self._inject(token, now)
-        else:
-            self._in_background("wait for a token", self._await_token(route))
 
     def _own_authorization(self) -> bytes:
         lines = self._head.authorization
@@ -262,12 +262,11 @@ class Relay:
 
     def _send(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
-        head, gateway = self._head, self._gateway
-        upstream.begin(self, head.method)
-        upstream.write(
-            request_head(
-                head, path=self._path, host=self._host, via=gateway.via_request, authorization=self._authorization
-            )
+        head = self._head
+        upstream.send(
+            request_head(head, self._path, self._host, self._gateway.via_request, self._authorization),
+            receiver=self,
+            method=head.method,
         )
         if self._replay is not None:
             self._send_body_so_far(upstream, self._replay)
@@ -565,7 +564,8 @@ class Relay:
         self._is_over = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._give_back_upstream(reuse=reuse and self._request_done)
+        if self._upstream is not None:
+            self._give_back_upstream(reuse=reuse and self._request_done)
         self._account()
         if tell_client:
             self._client.exchange_over(request_done=self._request_done)

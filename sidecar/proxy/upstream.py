@@ -160,13 +160,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- for the exchange ---
 
-    def begin(self, receiver: Receiver, method: bytes) -> None:
-        """Lend the connection to an exchange; its request follows by ``write``."""
+    def send(self, head: bytes, *, receiver: Receiver, method: bytes) -> None:
+        """Send a request's head, and lend the connection to its exchange until ``give_back``; a body follows by
+        ``write``."""
         self._receiver = receiver
         self._method = method
         self.phase = _HEAD
         self.answered = False
         self.reusable = False
+        self.transport.write(head)
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -330,7 +332,7 @@ class UpstreamPool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_open and now < connection.idle_until:
+            if now < connection.idle_until and connection.is_open:
                 return connection
             connection.close()
         return None
