@@ -22,7 +22,7 @@ import contextlib
 import ssl
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.errors import UpstreamReset, UpstreamTLS
 
@@ -136,6 +136,16 @@ async def _ready(sock: socket.socket, *, write: bool) -> None:
         remove(sock.fileno())
 
 
+class _Records(Protocol):
+    """What reads and writes TLS records: an ``SSLSocket``, or the object it wraps."""
+
+    def read(self, length: int, buffer: memoryview, /) -> int: ...
+
+    def write(self, data: memoryview, /) -> int: ...
+
+    def pending(self) -> int: ...
+
+
 class TLSTransport(asyncio.Transport):
     """A transport over a connected, verified ``SSLSocket``; calls the protocol as asyncio's own transports do.
 
@@ -148,6 +158,8 @@ class TLSTransport(asyncio.Transport):
         super().__init__({"socket": sock, "peername": None})
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        # The object inside has the same three methods (read, write, pending) without a Python frame around each.
+        self._tls: _Records = getattr(sock, "_sslobj", None) or sock
         self._fd = sock.fileno()
         self._protocol = protocol
         self._unsent: deque[memoryview] = deque()
@@ -167,35 +179,27 @@ class TLSTransport(asyncio.Transport):
     # --- reading ---
 
     def _on_readable(self) -> None:
+        """Decrypt until there is no more, the buffer is full or the stream ends, and hand it on in one piece.
+
+        A record that is not full is the end of what was sent, most of the time: then the loop is asked to say when
+        more comes, instead of OpenSSL, whose answer would be a system call and an exception.
+        """
         if self._write_wants_read:
             self._write_wants_read = False
             self._flush()
         if not self._reading or self._lost or self._closing:
             return
-        filled, ended, error = self._fill()
-        if filled:
-            self._protocol.data_received(bytes(_buffer[:filled]))
-        if error is not None:
-            self._lose(error)
-        elif ended:
-            self._on_eof()
-        elif self._may_hold_more(filled):
-            self._loop.call_soon(self._on_readable)
-
-    def _fill(self) -> tuple[int, bool, Exception | None]:
-        """Decrypt into the buffer until there is no more, the buffer is full or the stream ends.
-
-        A record that is not full is the end of what was sent, most of the time: then the loop is asked to say when
-        more comes, instead of OpenSSL, whose answer would be a system call and an exception.
-        """
+        tls = self._tls
         filled = 0
+        ended, error = False, None
         try:
             while filled < READ_BYTES:
-                count = self._sock.recv_into(_buffer[filled:] if filled else _buffer)
+                count = tls.read(READ_BYTES - filled, _buffer[filled:] if filled else _buffer)
                 if not count:
-                    return filled, True, None
+                    ended = True
+                    break
                 filled += count
-                if count < FULL_RECORD and not self._sock.pending():
+                if count < FULL_RECORD and not tls.pending():
                     break
         except ssl.SSLWantReadError:
             pass
@@ -203,11 +207,19 @@ class TLSTransport(asyncio.Transport):
             self._read_wants_write = True
             self._watch_writable(True)
         except (ssl.SSLError, OSError) as exc:
-            return filled, False, exc
-        return filled, False, None
+            error = exc
+        if filled:
+            self._protocol.data_received(bytes(_buffer[:filled]))
+        if ended or error is not None or filled == READ_BYTES:
+            self._after_reading(ended, error)
 
-    def _may_hold_more(self, filled: int) -> bool:
-        return filled >= READ_BYTES and self._reading and not self._lost and self._sock.pending() > 0
+    def _after_reading(self, ended: bool, error: Exception | None) -> None:
+        if error is not None:
+            self._lose(error)
+        elif ended:
+            self._on_eof()
+        elif self._reading and not self._lost and self._tls.pending():
+            self._loop.call_soon(self._on_readable)
 
     def _on_eof(self) -> None:
         if self._lost:
@@ -230,7 +242,7 @@ class TLSTransport(asyncio.Transport):
             return
         self._reading = True
         self._loop.add_reader(self._fd, self._on_readable)
-        if self._sock.pending():
+        if self._tls.pending():
             self._loop.call_soon(self._on_readable)
 
     def is_reading(self) -> bool:
@@ -253,7 +265,7 @@ class TLSTransport(asyncio.Transport):
         try:
             while self._unsent:
                 piece = self._unsent[0]
-                sent = self._sock.send(piece)
+                sent = self._tls.write(piece)
                 self._unsent_bytes -= sent
                 if sent == len(piece):
                     self._unsent.popleft()
