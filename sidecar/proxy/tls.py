@@ -159,7 +159,7 @@ class TLSTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         # The object inside has the same three methods (read, write, pending) without a Python frame around each.
-        self._tls: _Records = getattr(sock, "_sslobj", None) or sock
+        self._tls: _Records = getattr(sock, "_sslobj", None) or sock  # type: ignore[assignment] # typed too widely
         self._fd = sock.fileno()
         self._protocol = protocol
         self._unsent: deque[memoryview] = deque()
