@@ -1,0 +1,227 @@
+"""Writes the tables of ``docs/reference`` from the code: ``python -m docs.generate``.
+
+Each page is written by hand, but for what stands between ``<!-- generated:NAME:start -->`` and its end mark. What is
+not in the code and still belongs beside it, what to do about a reason, stands here. ``tests/test_docs.py`` fails when
+a table is not what the code says.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.broker.report import NEXT_STEPS
+from sidecar.config.model import NOT_YET
+from sidecar.errors import (
+    ClientError,
+    Denied,
+    InternalError,
+    Overloaded,
+    SidecarError,
+    StartupError,
+    TokenRequestError,
+    TokenUnavailable,
+    UpstreamError,
+    leaves,
+)
+from sidecar.telemetry.metrics import PREFIX, Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prometheus_client import Metric
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+REFERENCE: Final = Path(__file__).resolve().parent / "reference"
+EXAMPLE: Final = ROOT / "config.example.yaml"
+
+REMEDIES: Final = {
+    # What the reader of an answer or a log line can do. Token requests have theirs in broker/report.py.
+    "bad_request": "correct the request; `detail` says what is wrong with it",
+    "head_timeout": "send the head in one go, or raise `limits.head_timeout`",
+    "body_timeout": "keep the body flowing, or raise `limits.body_idle`",
+    "content_too_large": "reserved: bodies have no limit in this version",
+    "target_too_long": "shorten the URL, or raise `limits.target` and `limits.head`",
+    "expectation_failed": "send `Expect: 100-continue` or none",
+    "head_too_large": "send fewer or shorter fields, or raise `limits.head` and `limits.fields`",
+    "method_unknown": "use a method that is registered; extension methods are not forwarded",
+    "coding_unknown": "send the body by `Content-Length` or `chunked`",
+    "version_unsupported": "speak HTTP/1.1 to the sidecar",
+    "target_unmatched": "add a route for this host and port, or set `unmatched: forward`",
+    "route_mismatch": "add the path or the method to the route; `TRACE` is never sent with a token",
+    "authorization_refused": "leave `Authorization` out, or change the route's `if_present`",
+    "host_unknown": "call the listener by its address, or add the name to its `hosts`",
+    "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
+    "sockets, are never upstreams; loopback only with a route",
+    "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",
+    "loop_detected": "an upstream leads back here: check the routes, and the proxies behind them",
+    "token_unavailable": "wait as long as `Retry-After` says; the log's `token_refresh_failed` has the cause",
+    "overloaded": "ask again later; raise `limits.connections` if it is ordinary load",
+    "internal": "a bug: please report it with the log's line",
+    "dns": "check the route's `host`, and the resolver",
+    "connect": "check that the upstream is up, and the way to it: firewall, egress policy",
+    "tls": "check the upstream's certificate, and the route's `ca_file` where its CA is not a public one",
+    "timeout": "look at the upstream; `limits.connect` and `limits.first_byte` say how long is waited",
+    "reset": "look at the upstream, and at what stands before it; nothing half-sent is repeated",
+    "protocol": "look at what the upstream sends: it is refused, not repaired",
+    "usage": "see `sidecar COMMAND --help`",
+    "configuration_invalid": "correct what the message shows; it shows every error at once",
+    "secret_missing": "put the secret where the configuration says, readable for the sidecar's user",
+    "cannot_bind": "free the address, or choose another",
+}
+FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstream": "upstream", "sidecar": "sidecar"}
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def code(text: str) -> str:
+    """As code, where there is any."""
+    return f"`{text}`" if text else ""
+
+
+def between_marks(page: str, name: str, text: str) -> str:
+    """The page with ``text`` between the marks of ``name``.
+
+    Raises:
+        ValueError: the page does not have the marks exactly once.
+    """
+    start, end = f"<!-- generated:{name}:start -->", f"<!-- generated:{name}:end -->"
+    if page.count(start) != 1 or page.count(end) != 1:
+        raise ValueError(f"the page needs one {start} and one {end}")
+    head, _, rest = page.partition(start)
+    return f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+_NAMES: Final = ("route", "credential", "listener")
+_BY_CONFIGURATION: Final = {"method": "`GET` ... or `other`", "code": "the status", "version": "", "python": ""}
+
+
+def metrics() -> str:
+    """Every metric: one of each label is made, and what is then shown is what there is."""
+    made = Metrics()
+    made.route("ROUTE", "CREDENTIAL").answered(b"GET", 200)
+    made.credential("CREDENTIAL")
+    made.listener("LISTENER")
+    families = text_string_to_metric_families(made.render()[0].decode())
+    rows = [_metric(family) for family in families if family.name.startswith(PREFIX)]
+    return table(["metric", "type", "labels", "meaning"], rows)
+
+
+def _metric(family: Metric) -> list[str]:
+    kind = "info" if family.name.endswith("_info") else family.type
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
+    return [code(name), kind, "<br>".join(_label(family, label) for label in labels), family.documentation]
+
+
+def _label(family: Metric, label: str) -> str:
+    if label in _NAMES:
+        return code(label)
+    if label in _BY_CONFIGURATION:
+        values = _BY_CONFIGURATION[label]
+    else:
+        values = " ".join(code(value) for value in dict.fromkeys(sample.labels[label] for sample in family.samples))
+    return f"{code(label)}: {values}" if values else code(label)
+
+
+# --- reasons ---------------------------------------------------------------------------------------------------------
+
+
+def answers() -> str:
+    """The reasons that an app can be answered with, by status."""
+    kinds: list[type[SidecarError]] = []
+    for root in (ClientError, Denied, TokenUnavailable, Overloaded, InternalError, UpstreamError):
+        kinds += leaves(root)
+    rows = [
+        (*_who(kind), str(kind.status), "yes" if kind.retryable else "no", kind.title, REMEDIES[kind.reason])
+        for kind in sorted(kinds, key=lambda kind: kind.status)
+    ]
+    return table(["reason", "fault", "status", "try again", "what it says", "what to do"], rows)
+
+
+def token_requests() -> str:
+    """The reasons of ``token_requests_total`` and of ``token_refresh_failed``."""
+    rows = [
+        (*_who(kind), "seconds to half a minute" if kind.retryable else "minutes", kind.title, NEXT_STEPS[kind.reason])
+        for kind in leaves(TokenRequestError)
+    ]
+    return table(["reason", "fault", "asked again after", "what it says", "what to do"], rows)
+
+
+def exit_codes() -> str:
+    """What ends a command."""
+    rows = [
+        (str(kind.exit_code), code(kind.reason), kind.title, REMEDIES[kind.reason])
+        for kind in sorted(leaves(StartupError), key=lambda kind: kind.exit_code)
+    ]
+    return table(["exit code", "reason", "what it says", "what to do"], rows)
+
+
+def _who(kind: type[SidecarError]) -> tuple[str, str]:
+    """The reason, and who has to act."""
+    return code(kind.reason), FAULTS[kind.fault.value]
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+_LIMIT: Final = re.compile(r"^  (\w+): (\S+) # \(default\) (.+)$", re.MULTILINE)
+
+
+def limits() -> str:
+    """Every limit with its default, as the example says it; that one is tested against the model."""
+    section = EXAMPLE.read_text().partition("\nlimits:\n")[2].partition("\n\n")[0]
+    rows = [[code(name), code(default), words] for name, default, words in _LIMIT.findall(section)]
+    return table(["limit", "default", "meaning"], rows)
+
+
+def not_yet() -> str:
+    """Keys that are refused because what they ask for does not exist yet."""
+    return "\n".join(
+        f"- {code(key)}{': ' if values else ''}{', '.join(code(value) for value in values)}"
+        for key, values in NOT_YET.items()
+    )
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "metrics.md": {"metrics": metrics},
+    "reasons.md": {"answers": answers, "token-requests": token_requests, "exit-codes": exit_codes},
+    "configuration.md": {"limits": limits, "not-yet": not_yet},
+}
+
+
+def render(name: str) -> str:
+    """A page of the reference as it should be."""
+    page = (REFERENCE / name).read_text()
+    for part, generate in PAGES[name].items():
+        page = between_marks(page, part, generate())
+    return page
+
+
+def main() -> int:
+    """Write what changed."""
+    for name in PAGES:
+        path = REFERENCE / name
+        page = render(name)
+        if page != path.read_text():
+            path.write_text(page)
+            print(f"{path.relative_to(ROOT)}: updated")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
