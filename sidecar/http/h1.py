@@ -1,8 +1,8 @@
 """Glue to llhttp, and the one body format that needs a parser: chunked.
 
-A head is parsed once, when it is whole: httptools buffers partial headers quadratically. A fresh llhttp parser looks at
-it, as the judge of its syntax (bare CR, control characters, white space before colons and folded lines end here); then
-``hygiene`` reads it line by line, and counts that every LF ended a line, so that both saw the same lines.
+A head is parsed once, when it is whole: httptools buffers partial headers quadratically. llhttp looks at it first, as the
+judge of its syntax: bare CR and LF, control characters, white space before colons and folded lines end there, so that
+``hygiene``, which reads it line by line, sees the very lines that llhttp saw.
 
 Bodies of known length are counted by the connection and never copied through a parser. Chunked bodies are decoded
 here instead of by llhttp, because httptools neither says where a message ends inside the bytes it was fed nor shows

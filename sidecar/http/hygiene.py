@@ -98,8 +98,6 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
         ClientError: the leaf says which of 400, 414, 417, 431, 501 and 505 it is.
     """
     lines = raw[:-4].split(b"\r\n")
-    if raw.count(b"\n") != len(lines) + 1:
-        raise BadRequest("a line ends in something other than CRLF")
     head = _request_line(lines[0], max_target)
     if len(lines) > max_fields + 1:
         raise HeadTooLarge(f"more than {max_fields} field lines")
@@ -134,8 +132,9 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
 
 
 def _refuse_ambiguous(head: RequestHead) -> None:
-    if head.host is None and head.minor == 1:
-        raise BadRequest("no Host field")  # RFC 9112 section 3.2
+    if head.host is None and (head.minor == 1 or head.method == b"PRI"):
+        # RFC 9112 section 3.2. After a bare PRI llhttp still waits for the rest of HTTP/2's preface, so it judged nothing.
+        raise BadRequest("no Host field")
     if (head.upgrade or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
         # A body here would be read as the first bytes of the other protocol by some, as a body by others.
         raise BadRequest("an upgrade or a tunnel request with a body")
@@ -249,8 +248,6 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
         UpstreamProtocol: the head is not one a proxy may pass on.
     """
     lines = raw[:-4].split(b"\r\n")
-    if raw.count(b"\n") != len(lines) + 1:
-        raise UpstreamProtocol("a line ends in something other than CRLF")
     head = _status_line(lines[0])
     if len(lines) > max_fields + 1:
         raise UpstreamProtocol(f"more than {max_fields} field lines")

@@ -73,6 +73,11 @@ def test_a_request_line_that_is_not_plain_http_1_is_refused(start: bytes, error:
     assert refusal(start + HOST) is error
 
 
+def test_a_preface_of_http_2_that_calls_itself_http_1_is_refused() -> None:
+    for raw in (b"PRI * HTTP/1.0\r\n\r\n", b"PRI / HTTP/1.0\r\n\r\n", b"PRI * HTTP/1.1\r\n\r\n"):
+        assert refusal(raw) is BadRequest
+
+
 MALFORMED_FIELDS = [
     b"X : 1",
     b"X\t: 1",
