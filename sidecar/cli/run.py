@@ -17,6 +17,7 @@ import uvloop
 
 from sidecar.cli import default_config
 from sidecar.config import load, reload
+from sidecar.errors import ConfigurationInvalid
 from sidecar.telemetry import log
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigurationInvalid, SecretMissing, CannotBind: before anything is served.
     """
-    path = Path(arguments.config or default_config())
+    path = _configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
     load.missing_secrets(configuration)
@@ -53,6 +54,14 @@ def execute(arguments: argparse.Namespace) -> int:
     keep_memory_private()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, configuration, watched))
+
+
+def _configuration_file(named: str | None) -> Path:
+    """The file to read. Nobody named the default one, so its absence is told as what it is: a first start."""
+    path = Path(named or default_config())
+    if not named and not path.exists():
+        raise ConfigurationInvalid(f"there is no {path}: name the configuration with -c FILE or in $SIDECAR_CONFIG")
+    return path
 
 
 def keep_memory_private() -> None:

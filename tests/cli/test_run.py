@@ -137,6 +137,16 @@ def test_a_configuration_that_cannot_be_read_exits_with_3(
     assert str(path) in message
 
 
+def test_a_start_without_any_configuration_says_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIDECAR_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    code, message = code_and_message(capsys, "run")
+    assert code == 3
+    assert message == "sidecar: there is no config.yaml: name the configuration with -c FILE or in $SIDECAR_CONFIG\n"
+
+
 def test_missing_secrets_exit_with_4_and_are_named_all_at_once(
     capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -183,9 +193,10 @@ def test_an_address_in_use_exits_with_8_and_names_it(file: Path) -> None:
 
 
 def test_the_default_file_is_config_yaml_in_this_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("listeners: []")
     done = run("run", folder=tmp_path)
     assert done.returncode == 3
-    assert "config.yaml: the configuration cannot be read" in done.stderr
+    assert "config.yaml:1:" in done.stderr
 
 
 def test_the_memory_of_a_running_sidecar_is_private(file: Path) -> None:
