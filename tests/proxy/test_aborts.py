@@ -109,14 +109,12 @@ async def test_whoever_breaks_off_wherever_nothing_is_left_behind(rig: Rig, logs
         for _ in range(CLIENTS // 10):
             await asyncio.gather(*(weather.client(rig) for _ in range(10)))
     rig.secure.always = None
-    client = await rig.client()
-    assert (await client.ask(get(f"{URL}/sentinel"))).body == b"GET /sentinel 0"
-    await client.close()
-
     await rig.at_rest()
     pool = rig.sidecar.gateway.pool
     await until(lambda: rig.value("connections_open", listener="egress") == 0, "no client is left")
     await until(lambda: not pool._all, "no upstream connection is left")
     await until(lambda: all(each.ended.is_set() for each in rig.secure.connections), "no socket is left")
     assert rig.sidecar.gateway.open_connections == 0
+    client = await rig.client()
+    assert (await client.ask(get(f"{URL}/sentinel"))).body == b"GET /sentinel 0"
     assert [logs(event) for event in ("request_crashed", "task_crashed", "loop_error")] == [[], [], []]

@@ -194,7 +194,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream_of_its_tunnel(rig:
         return seen[-1] > 0 and len(seen) > 10 and seen[-10:] == [seen[-1]] * 10
 
     await until(rests, "the upstream stalls", every=0.03)
-    assert upstream.sent < 24 * MIB
+    assert upstream.sent < 40 * MIB  # the kernel's buffers of two connections, and little more
 
 
 # --- HTTP inside ------------------------------------------------------------------------------------------------------
