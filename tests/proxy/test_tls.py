@@ -103,6 +103,20 @@ async def test_a_ca_bundle_that_changes_is_read_again_with_the_next_connection(r
     assert (await fresh.ask(get(f"http://{API}/", "Connection: close"))).status == 200
 
 
+async def test_a_ca_bundle_that_is_gone_before_the_first_connection_is_a_502_and_opens_none(
+    rig: Rig, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(rig.trust.ca_file.read_bytes())
+    await rig.start(routes=[rig.route(ca_file=str(bundle))])
+    bundle.unlink()
+    client = await rig.client()
+    assert (await client.ask(get(f"http://{API}/"))).reason == "tls"
+    assert rig.secure.connections == []
+    bundle.write_bytes(rig.trust.ca_file.read_bytes())
+    assert (await client.ask(get(f"http://{API}/"))).status == 200
+
+
 async def test_an_upstream_that_hangs_in_the_handshake_is_a_504(rig: Rig) -> None:
     async def hang(connection: Connection) -> None:
         await connection.read_to_the_end()

@@ -214,6 +214,18 @@ async def test_a_connect_to_port_80_of_a_route_is_read_as_http_and_injected(rig:
     assert rig.value("injections_total", route="api", credential="orders", result="bypassed_connect") == 0
 
 
+async def test_a_connect_that_came_in_pieces_leaves_no_deadline_of_its_head_behind(rig: Rig) -> None:
+    await rig.start(limits={"head_timeout": "5s", "client_idle": "60s"})
+    client = await rig.client()
+    request = connect(f"{API}:80")
+    await client.send(request[:10])
+    await until(lambda: any(each._buffer for each in rig.sidecar.listeners[0].connections), "a part has arrived")
+    await client.send(request[10:])
+    await client.head()
+    [served] = rig.sidecar.listeners[0].connections
+    assert served._deadline - rig.sidecar.gateway.loop_time() > 30
+
+
 async def test_a_connect_to_a_plain_route_is_read_as_http_and_injected(rig: Rig) -> None:
     await rig.start()
     client = await rig.client()
