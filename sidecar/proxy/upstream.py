@@ -368,10 +368,12 @@ class UpstreamPool:
             raise UpstreamTimeout(f"no connection to the upstream within {limits.connect:g} s") from exc
 
     async def _connect(self, origin: Origin, limits: Limits) -> UpstreamConnection:
+        # Before there is a socket: a bundle that cannot be read must not leave one open.
+        context = self._contexts.get(origin.ca_file) if origin.tls else None
         sock = await self._open_socket(origin, limits)
         connection = UpstreamConnection(origin, limits, self._forget)
-        if origin.tls:
-            tls = await handshake(sock, self._contexts.get(origin.ca_file), origin.host)
+        if context is not None:
+            tls = await handshake(sock, context, origin.host)
             TLSTransport(tls, connection)
         else:
             await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
