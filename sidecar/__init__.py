@@ -18,7 +18,7 @@ broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, 
                         refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  ``routing`` o, ``exchange`` o, then sockets: upstream pool, tunnels, connections, listeners
 admin/                  the telemetry server
-simulation/             a mock identity provider for the demo and the tests
+simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command
 ======================  ===================================================================================

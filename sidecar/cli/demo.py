@@ -264,7 +264,7 @@ def _invite(set_up: Stage) -> None:
     direct = " --noproxy '*'" if {"http", "all"} & getproxies_environment().keys() else ""
     code = f"import urllib.request as r; print(r.urlopen('http://{HOST}/hello').read().decode())"
     print(
-        f"\nNow you, in another terminal:\n\n"
+        f"\nNow you, in another terminal (http://, not https://: the sidecar adds TLS and token):\n\n"
         f"  by proxy     curl -x {set_up.proxy} http://{HOST}/hello\n"
         f"  by base URL  curl{direct} {set_up.base_url}/hello\n"
         f'  in Python    http_proxy={set_up.proxy} python3 -c "{code}"\n'
