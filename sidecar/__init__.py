@@ -12,10 +12,10 @@ telemetry/              ``metrics`` every metric once; ``log`` the structlog cha
 config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue
-oauth/                  ``token`` o, ``client_auth`` o, ``grants`` o, ``discovery`` o, and ``endpoint``, the only one that
-                        does I/O
-broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential`` one
-                        refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
+oauth/                  ``token`` o, ``client_auth`` o, ``grants`` o, ``discovery`` o, and ``endpoint``, the only
+                        one that does I/O
+broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
+                        one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  ``routing`` o, ``exchange`` o, then sockets: upstream pool, tunnels, connections, listeners
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
