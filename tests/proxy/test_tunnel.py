@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.proxy import connection
 from tests.end_to_end.waiting import until
 from tests.proxy.raw_client import RawClient, get, path
 from tests.proxy.rig import API
@@ -292,7 +291,7 @@ async def test_unmatched_tunnels_lead_to_web_ports_only_even_where_they_are_pass
         assert (answer.status, answer.reason) == (403, "tunnel_denied")
     assert rig.value("denied_requests_total", reason="tunnel_denied") == 3
 
-    monkeypatch.setattr(connection, "TUNNEL_PORTS", frozenset((rig.plain.port,)))
+    monkeypatch.setattr("sidecar.proxy.connect.TUNNEL_PORTS", frozenset((rig.plain.port,)))
     client = await rig.client()
     answer = await client.ask(connect(f"other.test:{rig.plain.port}"))
     assert (answer.status, answer.reason) == (403, "address_denied")  # loopback, and no route names it
