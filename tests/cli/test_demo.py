@@ -67,7 +67,7 @@ def test_one_command_ends_in_a_proxied_request_with_a_valid_token(tmp_path: Path
 
 def test_it_tells_each_refresh_until_it_is_interrupted_and_its_lines_work(tmp_path: Path) -> None:
     with subprocess.Popen(
-        command("--ttl", "1s"),
+        command("--ttl", "2s"),
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -92,7 +92,7 @@ def test_it_tells_each_refresh_until_it_is_interrupted_and_its_lines_work(tmp_pa
             watch.cancel()
     assert (process.returncode, errors) == (0, "")
     assert "Ended. Requests at the API: 2 x 200, 0 x 401." in rest
-    assert re.search(r"\d\d:\d\d:\d\d {2}orders {2}generation 2, lives 1 s, refresh in \d\.\d s", told)
+    assert re.search(r"\d\d:\d\d:\d\d {2}orders {2}generation 2, lives 2 s, refresh in \d\.\d s", told)
     assert "{" not in told[told.index("The life of the token") :], "a JSON line among lines for people"
     assert not WHOLE_TOKEN.search(told + rest)
     assert not list(tmp_path.iterdir()), "temporary files were left behind"
