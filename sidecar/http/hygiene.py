@@ -133,7 +133,7 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
 
 def _refuse_ambiguous(head: RequestHead) -> None:
     if head.host is None and (head.minor == 1 or head.method == b"PRI"):
-        # RFC 9112 section 3.2. After a bare PRI llhttp still waits for the rest of HTTP/2's preface, so it judged nothing.
+        # RFC 9112 section 3.2. After a bare PRI llhttp waits for the rest of HTTP/2's preface: it has judged nothing.
         raise BadRequest("no Host field")
     if (head.upgrade or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
         # A body here would be read as the first bytes of the other protocol by some, as a body by others.
