@@ -147,6 +147,7 @@ def split_absolute(target: bytes, method: bytes) -> Target:
 
 _MOST_DECODINGS: Final = 2
 _NO_NAMES: Final = frozenset((b"", b"."))
+_NO_CONTROLS: Final = bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
 
 
 def path_forms(path: bytes) -> tuple[bytes, ...]:
@@ -180,12 +181,13 @@ def path_forms(path: bytes) -> tuple[bytes, ...]:
 def _names(segment: bytes) -> list[bytes]:
     """The names into which a reader may take a segment apart: decoded, split at every slash, without parameters."""
     decoded = segment
-    for _ in range(_MOST_DECODINGS):
-        decoded = unquote_to_bytes(decoded)
-    if unquote_to_bytes(decoded) != decoded:
-        raise BadRequest("the path is encoded more than twice over")
-    if any(byte < 0x20 or byte == 0x7F for byte in decoded):
-        raise BadRequest("the path holds an encoded control character")
+    if b"%" in segment:
+        for _ in range(_MOST_DECODINGS):
+            decoded = unquote_to_bytes(decoded)
+        if unquote_to_bytes(decoded) != decoded:
+            raise BadRequest("the path is encoded more than twice over")
+        if decoded.translate(None, _NO_CONTROLS):
+            raise BadRequest("the path holds an encoded control character")
     return [name.partition(b";")[0] for name in decoded.replace(b"\\", b"/").split(b"/")]
 
 
