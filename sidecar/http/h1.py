@@ -1,8 +1,8 @@
 """Glue to llhttp, and the one body format that needs a parser: chunked.
 
-A head is parsed once, when it is whole: httptools buffers partial headers quadratically. llhttp looks at it first, as the
-judge of its syntax: bare CR and LF, control characters, white space before colons and folded lines end there, so that
-``hygiene``, which reads it line by line, sees the very lines that llhttp saw.
+A head is parsed once, when it is whole: httptools buffers partial headers quadratically. llhttp looks at it first, as
+the judge of its syntax: bare CR and LF, control characters, white space before colons and folded lines end there, so
+that ``hygiene``, which reads it line by line, sees the very lines that llhttp saw.
 
 Bodies of known length are counted by the connection and never copied through a parser. Chunked bodies are decoded
 here instead of by llhttp, because httptools neither says where a message ends inside the bytes it was fed nor shows
@@ -80,6 +80,25 @@ class Decoded(NamedTuple):
     pieces: list[bytes]
     done: bool
     rest: bytes
+
+
+class LengthDecoder:
+    """Counts a body of known length off the bytes (RFC 9112 section 6.2); nothing is copied but at its end."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def feed(self, data: bytes) -> Decoded:
+        """The part of ``data`` that belongs to the body; never fails."""
+        left = self._left = self._left - len(data)
+        if left >= 0:
+            return Decoded([data], not left, b"")
+        return Decoded([data[:left]], True, data[left:])
+
+    def __repr__(self) -> str:
+        return f"<LengthDecoder left={self._left}>"
 
 
 class _At(enum.Enum):

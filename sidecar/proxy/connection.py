@@ -26,38 +26,29 @@ from sidecar.errors import (
     HeadTooLarge,
     Overloaded,
     SidecarError,
-    TargetTooLong,
-    TargetUnmatched,
-    TunnelDenied,
-    UpstreamError,
-    VersionUnsupported,
 )
-from sidecar.http.h1 import ChunkedDecoder, read_request_head
-from sidecar.http.hygiene import VERSIONS
+from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
+from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead
-from sidecar.proxy.entrance import Entrance, TunnelEntrance, connect_authority
+from sidecar.proxy import connect
+from sidecar.proxy.entrance import Entrance, TunnelEntrance
 from sidecar.proxy.exchange import refuse_loop
 from sidecar.proxy.relay import Relay
-from sidecar.proxy.routing import Authority, Origin, Route
 from sidecar.proxy.tunnel import Tunnel
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
 
 if TYPE_CHECKING:
+    from sidecar.config.model import Limits
     from sidecar.proxy.gateway import Gateway, Generation
-    from sidecar.telemetry.metrics import RouteMeters
+    from sidecar.proxy.routing import Authority
 
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
 """What is read and dropped after the last answer, at most (nginx lingers 5 s by default, for slower networks)."""
 FLUSH_SECONDS: Final = 30.0
 """How long a client may take to read the rest of a last answer."""
-_MAX_LEADING_NEWLINES: Final = 8
-"""Empty lines before a request that are ignored (RFC 9112 section 2.2), bytes."""
-TUNNEL_PORTS: Final = frozenset((443, 80))
-"""Where unrouted tunnels may lead: a CONNECT to port 25 or 22 makes a proxy a stepping stone (RFC 9110 9.3.6)."""
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 """Makes the kernel drop what is unsent and reset the connection at its close (socket(7), SO_LINGER)."""
-_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Phase(enum.Enum):
@@ -65,10 +56,8 @@ class Phase(enum.Enum):
 
     HEAD = enum.auto()
     """the next request's head"""
-    LENGTH = enum.auto()
-    """a body of known length"""
-    CHUNKED = enum.auto()
-    """a chunked body"""
+    BODY = enum.auto()
+    """the current request's body"""
     ANSWER = enum.auto()
     """requests to come; the answer to the current one is awaited"""
     TUNNEL = enum.auto()
@@ -83,7 +72,7 @@ _HEAD, _ANSWER, _CLOSED = Phase.HEAD, Phase.ANSWER, Phase.CLOSED
 
 
 class Listening(Protocol):
-    """The listener a connection came in by."""
+    """What a connection asks of the listener it came in by."""
 
     gateway: Gateway
     name: str
@@ -105,23 +94,9 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_advancing",
-        "_buffer",
-        "_deadline",
-        "_decoder",
-        "_half_closed",
-        "_head_timed",
-        "_left",
-        "_listener",
-        "_paused",
-        "_phase",
-        "_relay",
-        "_transport",
-        "_tunnel",
-        "_tunnel_to",
-        "_write_paused",
-        "gateway",
-        "listener_name",
+        *("_advancing", "_buffer", "_deadline", "_decoder", "_half_closed", "_head_timed", "_left"),
+        *("_listener", "_paused", "_phase", "_relay", "_transport", "_tunnel", "_tunnel_to", "_write_paused"),
+        *("gateway", "listener_name"),
     )
 
     def __init__(self, listener: Listening) -> None:
@@ -133,7 +108,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._deadline = math.inf
         self._left = 0
-        self._decoder: ChunkedDecoder | None = None
+        self._decoder: ChunkedDecoder | LengthDecoder | None = None
         self._relay: Relay | None = None
         self._tunnel: Tunnel | None = None
         self._tunnel_to: Authority | None = None
@@ -160,10 +135,8 @@ class ClientConnection(asyncio.Protocol):
             self._read_heads(data)
             return
         match self._phase:
-            case Phase.LENGTH:
-                self._read_length(data)
-            case Phase.CHUNKED:
-                self._read_chunked(data)
+            case Phase.BODY:
+                self._read_body(data)
             case Phase.ANSWER:
                 self._read_ahead(data)
             case Phase.TUNNEL:
@@ -260,41 +233,21 @@ class ClientConnection(asyncio.Protocol):
                 self.resume_reading()
 
     def _head_from_buffer(self) -> bool:
-        buffer = self._buffer
-        if buffer[0] in b"\r\n":
-            stripped = buffer.lstrip(b"\r\n")
-            if len(buffer) - len(stripped) > _MAX_LEADING_NEWLINES:
-                self._refuse(BadRequest("empty lines instead of a request"))
-                return False
-            buffer = self._buffer = stripped
-        end = buffer.find(END_OF_HEAD)
-        if end < 0:
-            self._await_rest_of_head()
-            return False
-        raw = bytes(memoryview(buffer)[: end + 4])
-        del buffer[: end + 4]
-        self._take_head(raw)
-        return True
-
-    def _await_rest_of_head(self) -> None:
-        """Part of a head is there: refuse at once what cannot become valid, and start the clock (slowloris)."""
         buffer, limits = self._buffer, self.gateway.generation.limits
         try:
-            if len(buffer) > limits.head:
-                if buffer.find(b"\r\n") < 0:
-                    raise TargetTooLong(f"the request line is longer than {limits.head} bytes")
-                raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
-            if buffer.count(b"\n") != buffer.count(b"\r\n"):
-                raise BadRequest("a line ends in something other than CRLF")
-            line, newline, _ = bytes(memoryview(buffer)[: limits.target + 64]).partition(b"\r\n")
-            if newline and line.rpartition(b" ")[2] not in VERSIONS:
-                raise VersionUnsupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+            raw = take_head(buffer)
+            if raw is None and buffer:
+                refuse_hopeless(buffer, max_head=limits.head, max_target=limits.target)
         except SidecarError as error:
             self._refuse(error)
-            return
+            return False
+        if raw is not None:
+            self._take_head(raw)
+            return True
         if not self._head_timed:
             self._head_timed = True  # further bytes do not set the clock back
             self.set_deadline(limits.head_timeout)
+        return False
 
     def _take_head(self, raw: bytes) -> None:
         self._head_timed = False
@@ -333,49 +286,27 @@ class ClientConnection(asyncio.Protocol):
             relay.start()
 
     def _serve_with_body(self, head: RequestHead, relay: Relay) -> None:
-        if head.chunked:
-            self._phase, self._decoder = Phase.CHUNKED, ChunkedDecoder(BadRequest)
-        else:
-            self._phase, self._left = Phase.LENGTH, head.content_length or 0
+        self._phase = Phase.BODY
+        self._decoder = ChunkedDecoder(BadRequest) if head.chunked else LengthDecoder(head.content_length or 0)
         relay.start()
-        if self._buffer and self._phase in (Phase.LENGTH, Phase.CHUNKED):
+        if self._buffer and self._phase is Phase.BODY:
             data = bytes(self._buffer)
             self._buffer.clear()
             self.data_received(data)
 
-    def _read_length(self, data: bytes) -> None:
-        left = self._left - len(data)
-        if left > 0:
-            self._left = left
-            self._body(data, ended=False)
-        else:
-            rest = data[self._left :] if left < 0 else b""
-            content = data[: self._left] if left < 0 else data
-            self._left = 0
-            self._phase = _ANSWER
-            self._body(content, ended=True)
-            self._after_body(rest)
-
-    def _read_chunked(self, data: bytes) -> None:
-        assert self._decoder is not None  # noqa: S101 - the phase says so
+    def _read_body(self, data: bytes) -> None:
+        relay, decoder = self._relay, self._decoder
+        if relay is None or decoder is None:
+            return
         try:
-            pieces, done, rest = self._decoder.feed(data)
+            pieces, done, rest = decoder.feed(data)
         except SidecarError as error:
-            if self._relay is not None:
-                self._relay.fail(error)
+            relay.fail(error)
             return
         if done:
             self._phase = _ANSWER
         if pieces or done:
-            self._body(b"".join(pieces), ended=done)
-        if done:
-            self._after_body(rest)
-
-    def _body(self, data: bytes, *, ended: bool) -> None:
-        if self._relay is not None:
-            self._relay.request_continues(data, ended)
-
-    def _after_body(self, rest: bytes) -> None:
+            relay.request_continues(pieces[0] if len(pieces) == 1 else b"".join(pieces), done)
         if rest:
             self.data_received(rest)
 
@@ -387,62 +318,31 @@ class ClientConnection(asyncio.Protocol):
     # --- CONNECT ---
 
     def _open_tunnel(self, head: RequestHead, entrance: Entrance, generation: Generation) -> None:
-        """Three kinds: to a route's plain port (HTTP inside, injected), past a route, and to anywhere else."""
-        if not entrance.takes_connect:
-            raise BadRequest("CONNECT goes to a forward listener")
-        authority = connect_authority(head)
-        table = generation.table
-        candidates = table.candidates("http", authority)
-        if candidates.routes and (authority.port == 80 or not candidates.routes[0].tls):
-            self._tunnel_to = authority
-            self._count_connect(candidates.routes[0].meters, 200)
-            self.write(_ESTABLISHED)
+        way = connect.plan(head, entrance, generation)
+        if isinstance(way, connect.Inside):
+            self._tunnel_to = way.authority
+            connect.count(way.meters, 200)
+            self.write(connect.ESTABLISHED)
+            self.set_deadline(generation.limits.client_idle)  # the one of a head that came in pieces is over
             return
-        route = table.tunnelled(authority)
-        if route is not None:
-            self._tunnel_through(authority, route, route.meters, generation)
-        elif not generation.forwards_unmatched:
-            raise TargetUnmatched("no route matches this host and port, so no tunnel is opened to it")
-        elif authority.port not in TUNNEL_PORTS:
-            raise TunnelDenied("tunnels to hosts without a route go to ports 443 and 80 only")
-        else:
-            self._tunnel_through(authority, None, generation.unmatched_meters, generation)
-
-    def _tunnel_through(
-        self, authority: Authority, route: Route | None, meters: RouteMeters, generation: Generation
-    ) -> None:
         self._phase = Phase.TUNNEL
         self.pause_reading()
         self.set_deadline(None)
-        origin = Origin(False, authority.host, authority.port or 443, None, route is not None)
-        self.gateway.tasks.spawn("open a tunnel", self._dial_tunnel(origin, authority, route, meters, generation))
+        self.gateway.tasks.spawn("open a tunnel", self._join_tunnel(way, generation.limits))
 
-    async def _dial_tunnel(
-        self, origin: Origin, authority: Authority, route: Route | None, meters: RouteMeters, generation: Generation
-    ) -> None:
-        gateway, limits = self.gateway, generation.limits
-        try:
-            tunnel = Tunnel(self, idle_seconds=limits.tunnel_idle, closed=self._tunnel_closed)
-            await gateway.pool.open_tunnel(origin, limits, tunnel)
-        except SidecarError as error:
-            if isinstance(error, UpstreamError):
-                meters.upstream_errors[error.reason].value += 1
-            elif isinstance(error, Denied):
-                gateway.count_denied(error)
-            gateway.complain(meters, error)
-            self._count_connect(meters, error.status)
+    async def _join_tunnel(self, way: connect.Opaque, limits: Limits) -> None:
+        tunnel = Tunnel(self, idle_seconds=limits.tunnel_idle, closed=self._tunnel_closed)
+        error = await connect.dial(tunnel, way, self.gateway, limits)
+        if error is not None:
             if self._phase is Phase.TUNNEL:
-                self.write(gateway.answer(error, method=b"CONNECT", close=True))
+                self.write(self.gateway.answer(error, method=b"CONNECT", close=True))
                 self._linger()
             return
         if self._phase is not Phase.TUNNEL:
             tunnel.close()
             return
-        self._count_connect(meters, 200)
-        if route is not None:
-            gateway.note_bypass(route, authority)
         self._tunnel = tunnel
-        self.write(_ESTABLISHED)
+        self.write(connect.ESTABLISHED)
         self.set_deadline(limits.tunnel_idle)
         tunnel.open()
         if self._buffer:
@@ -450,9 +350,6 @@ class ClientConnection(asyncio.Protocol):
             self._buffer.clear()
             tunnel.from_client(early)
         self.resume_reading()
-
-    def _count_connect(self, meters: RouteMeters, status: int) -> None:
-        meters.answered(b"CONNECT", status).value += 1
 
     def _tunnel_closed(self) -> None:
         self._tunnel = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import AuthorizationRefused, LoopDetected
+from sidecar.errors import AuthorizationRefused, BadRequest, LoopDetected
 from sidecar.http.message import IDEMPOTENT, RequestHead, ResponseHead, has_body
 
 if TYPE_CHECKING:
@@ -53,6 +53,19 @@ def wants_token(head: RequestHead, route: Route) -> bool:
     if route.if_present == "reject":
         raise AuthorizationRefused("this route takes no Authorization from the app; leave the field out")
     return False
+
+
+def own_authorization(head: RequestHead) -> bytes:
+    """The app's Authorization as a complete line, where it is kept; empty if it sent none.
+
+    Raises:
+        BadRequest: it sent several, and which one counts is anybody's guess.
+    """
+    if not head.authorization:
+        return b""
+    if len(head.authorization) > 1:
+        raise BadRequest("more than one Authorization field")
+    return head.authorization[0] + b"\r\n"
 
 
 def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:

@@ -10,14 +10,16 @@ import secrets
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
+from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.answers import answer
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
+    from collections.abc import Callable, Coroutine
 
     from sidecar.config.model import Limits
-    from sidecar.errors import Denied, SidecarError
+    from sidecar.errors import Denied
     from sidecar.proxy.routing import Authority, Route, RoutingTable
     from sidecar.proxy.upstream import UpstreamPool
     from sidecar.runtime import Clock, Tasks
@@ -91,6 +93,21 @@ class Gateway:
         self._date = b""
         self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
         self._bypassed: set[str] = set()
+
+    def run(
+        self, name: str, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]
+    ) -> asyncio.Task[None]:
+        """Run the part of a request that has to wait, as a task; ``failed`` is told what it ended with, bugs too."""
+        return self.tasks.spawn(name, self._guarded(work, failed))
+
+    async def _guarded(self, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]) -> None:
+        try:
+            await work
+        except SidecarError as error:
+            failed(error)
+        except Exception as exc:
+            self.log.error("request_crashed", exc_info=exc)
+            failed(InternalError("unexpected error; the log has it"))
 
     def date(self) -> bytes:
         """The Date field's value, made once a second (RFC 9110 section 6.6.1)."""

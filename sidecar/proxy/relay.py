@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import (
-    BadRequest,
     BodyTimeout,
     Denied,
-    InternalError,
     SidecarError,
     TokenUnavailable,
     UpstreamError,
@@ -37,12 +35,14 @@ from sidecar.proxy.exchange import (
     injection_of,
     interim_head,
     may_retry_elsewhere,
+    own_authorization,
     request_head,
     response_framing,
     response_head,
     token_was_refused,
     wants_token,
 )
+from sidecar.proxy.recovery import HeldAnswer, newer_token, renew_for_the_next
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sidecar.broker.credential import PublishedToken
     from sidecar.http.message import RequestHead, ResponseHead
     from sidecar.proxy.gateway import Gateway, Generation
+    from sidecar.proxy.parties import Client
     from sidecar.proxy.routing import Origin, Route
     from sidecar.proxy.upstream import UpstreamConnection
 
@@ -57,49 +58,6 @@ JOINED_BYTES: Final = 16 * 1024
 """A body up to this size is copied behind its head into one write; a larger one costs less as a write of its own."""
 CLIENT_GONE: Final = 499
 """Status counted and logged for a request whose client left before the answer, after nginx's usage."""
-
-
-class Client(Protocol):
-    """What an exchange asks of the connection its request came from."""
-
-    gateway: Gateway
-    listener_name: str
-
-    @property
-    def is_reading(self) -> bool:
-        """False while reading is paused."""
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def write_answer(
-        self, error: SidecarError, *, method: bytes, close: bool, credential: str | None, generation: int | None
-    ) -> None:
-        """Send an answer of the sidecar's own."""
-
-    def set_deadline(self, seconds: float | None) -> None:
-        """``Relay.expired`` is called when it passes; None while something else bounds the time."""
-
-    def abort(self) -> None:
-        """Break the connection off, so that the answer does not look complete."""
-
-    def exchange_over(self, *, request_done: bool) -> None:
-        """The answer is written; ``request_done`` False if the request's body was not read to its end."""
-
-
-class _HeldAnswer:
-    """A 401 that is kept back while a newer token is fetched; relayed after all if there is none."""
-
-    __slots__ = ("body", "ended", "head", "lost")
-
-    def __init__(self, head: ResponseHead, body: bytes, ended: bool) -> None:
-        self.head = head
-        self.body = [body]
-        self.ended = ended
-        self.lost: SidecarError | None = None
 
 
 class Relay:
@@ -116,39 +74,11 @@ class Relay:
     """
 
     __slots__ = (
-        "_authorization",
-        "_client",
-        "_framing",
-        "_gateway",
-        "_generation",
-        "_head",
-        "_held",
-        "_host",
-        "_injection",
-        "_interim",
-        "_is_over",
-        "_mark",
-        "_meters",
-        "_origin",
-        "_outbox",
-        "_overhead",
-        "_path",
-        "_reason",
-        "_received",
-        "_replay",
-        "_replayed",
-        "_request_done",
-        "_response_started",
-        "_retried",
-        "_route",
-        "_sent",
-        "_started_at",
-        "_status",
-        "_task",
-        "_token",
-        "_upstream",
-        "_upstream_paused",
-        "closes_client",
+        *("_authorization", "_client", "_framing", "_gateway", "_generation", "_head", "_held", "_host"),
+        *("_injection", "_interim", "_is_over", "_mark", "_meters", "_origin", "_outbox", "_overhead"),
+        *("_path", "_reason", "_received", "_replay", "_replayed", "_request_done", "_response_started"),
+        *("_retried", "_route", "_sent", "_started_at", "_status", "_task", "_token", "_upstream"),
+        *("_upstream_paused", "closes_client"),
     )
 
     def __init__(
@@ -174,23 +104,15 @@ class Relay:
         self._token: PublishedToken | None = None
         self._authorization = b""
         self._upstream: UpstreamConnection | None = None
-        self._upstream_paused = False
         self._outbox: list[bytes] = []
         self._request_done = not head.has_body
         self._replay: ReplayBuffer | None = None if self._request_done else ReplayBuffer(generation.limits.replay_body)
-        self._replayed = False
-        self._retried = False
-        self._held: _HeldAnswer | None = None
-        self._interim = 0
-        self._response_started = False
+        self._held: HeldAnswer | None = None
         self._framing = Framing.NONE
-        self._status = 0
-        self._received = 0
-        self._sent = 0
-        self._injection = ""
-        self._reason = ""
+        self._interim = self._status = self._received = self._sent = 0
+        self._injection = self._reason = ""
         self._task: asyncio.Task[None] | None = None
-        self._is_over = False
+        self._retried = self._replayed = self._response_started = self._upstream_paused = self._is_over = False
         self.closes_client = head.close
         self._overhead = 0.0
         self._started_at = self._mark = perf_counter()
@@ -203,10 +125,10 @@ class Relay:
         try:
             route = self._route
             if route is None:
-                self._connect(self._own_authorization())
+                self._connect(own_authorization(self._head))
             elif not wants_token(self._head, route):
                 self._count(ALREADY_PRESENT)
-                self._connect(self._own_authorization())
+                self._connect(own_authorization(self._head))
             else:
                 now = self._gateway.now()
                 token = route.credential.usable(now)
@@ -216,14 +138,6 @@ class Relay:
                     self._in_background("wait for a token", self._await_token(route))
         except SidecarError as error:
             self.fail(error)
-
-    def _own_authorization(self) -> bytes:
-        lines = self._head.authorization
-        if not lines:
-            return b""
-        if len(lines) > 1:
-            raise BadRequest("more than one Authorization field")
-        return lines[0] + b"\r\n"
 
     async def _await_token(self, route: Route) -> None:
         try:
@@ -288,19 +202,7 @@ class Relay:
             self._client.pause_reading()
         self._overhead += perf_counter() - self._mark
         self._client.set_deadline(None)
-        self._task = self._gateway.tasks.spawn(name, self._guard(work))
-
-    async def _guard(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except SidecarError as error:
-            self.fail(error)
-        except Exception as exc:
-            self._gateway.log.error("request_crashed", exc_info=exc)
-            self.fail(InternalError("unexpected error; the log has it"))
-        finally:
-            if self._task is asyncio.current_task():
-                self._task = None
+        self._task = self._gateway.run(name, work, self.fail)
 
     # --- from the client ---
 
@@ -470,19 +372,20 @@ class Relay:
 
     def _hold_for_recovery(self, head: ResponseHead, body: bytes, ended: bool) -> bool:
         """Keep a 401 back if it says that the token is bad and the request can be sent again; at most once."""
-        if self._replayed or not token_was_refused(head):
+        route, token = self._route, self._token
+        if self._replayed or route is None or token is None or not token_was_refused(head):
             return False
         if self._replay is not None and not self._replay.whole:
-            self._renew_for_the_next()
+            self._gateway.tasks.spawn("renew after 401", renew_for_the_next(route, token))
             return False
-        self._held = _HeldAnswer(head, body, ended)
+        self._held = HeldAnswer(head, body, ended)
         if not ended and self._upstream is not None:
             self._upstream.pause_reading()
-        self._in_background("recover from 401", self._recover())
+        self._in_background("recover from 401", self._recover(route, token))
         return True
 
-    async def _recover(self) -> None:
-        token = await self._newer_token()
+    async def _recover(self, route: Route, refused: PublishedToken) -> None:
+        token = await newer_token(route, refused)
         self._mark = perf_counter()
         held, self._held = self._held, None
         if held is None or self._is_over:
@@ -496,22 +399,7 @@ class Relay:
         self._token = token
         self._connect(token.header)
 
-    async def _newer_token(self) -> PublishedToken | None:
-        route, token = self._route, self._token
-        if route is None or token is None:
-            return None
-        accepted = route.accepted_generation == token.generation
-        return await route.credential.renew_after_unauthorized(token.generation, accepted_before=accepted)
-
-    def _renew_for_the_next(self) -> None:
-        """This request cannot be replayed, but the next one shall have a token that works."""
-
-        async def renew() -> None:
-            await self._newer_token()
-
-        self._gateway.tasks.spawn("renew after 401", renew())
-
-    def _release_held(self, held: _HeldAnswer) -> None:
+    def _release_held(self, held: HeldAnswer) -> None:
         upstream = self._upstream
         if not held.ended and not self._request_done:
             self._client.resume_reading()

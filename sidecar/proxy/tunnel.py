@@ -7,29 +7,14 @@ both directions have ended, when either side breaks, or when nothing moved for `
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class TunnelClient(Protocol):
-    """What a tunnel asks of the client's connection."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def write_eof(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def set_deadline(self, seconds: float | None) -> None: ...
-
-    def tunnel_over(self) -> None:
-        """Flush what is written and close."""
+    from sidecar.proxy.parties import TunnelClient
 
 
 class Tunnel(asyncio.Protocol):

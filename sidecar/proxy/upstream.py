@@ -41,7 +41,7 @@ WRITE_HIGH_WATER: Final = 256 * 1024
 
 
 class Receiver(Protocol):
-    """The exchange that an upstream connection is lent to."""
+    """What an upstream connection asks of the exchange that it is lent to."""
 
     def interim_response(self, head: ResponseHead) -> None:
         """A 1xx arrived; the final response is still to come."""

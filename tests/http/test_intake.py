@@ -1,0 +1,50 @@
+"""Heads that arrive in pieces: taken when whole, refused as soon as they are hopeless."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.errors import BadRequest, HeadTooLarge, SidecarError, TargetTooLong, VersionUnsupported
+from sidecar.http.intake import MAX_LEADING_NEWLINES, refuse_hopeless, take_head
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_a_head_is_taken_off_and_what_follows_stays() -> None:
+    buffer = bytearray(HEAD + b"GET /next")
+    assert take_head(buffer) == HEAD
+    assert buffer == b"GET /next"
+
+
+def test_a_head_that_is_not_whole_stays_where_it_is() -> None:
+    for length in range(1, len(HEAD)):
+        buffer = bytearray(HEAD[:length])
+        assert take_head(buffer) is None
+        assert buffer == HEAD[:length]
+
+
+def test_a_few_empty_lines_before_a_request_are_ignored() -> None:
+    assert take_head(bytearray(b"\r\n" * (MAX_LEADING_NEWLINES // 2) + HEAD)) == HEAD
+    with pytest.raises(BadRequest):
+        take_head(bytearray(b"\r\n" * (MAX_LEADING_NEWLINES // 2 + 1) + HEAD))
+
+
+def test_every_beginning_of_a_valid_head_has_hope() -> None:
+    for length in range(1, len(HEAD)):
+        refuse_hopeless(bytearray(HEAD[:length]), max_head=1024, max_target=512)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "error"),
+    [
+        (b"GET / HTTP/1.1\nHost: a", BadRequest),
+        (b"GET /\r\n", VersionUnsupported),
+        (b"GET / HTTP/2.0\r\nHost", VersionUnsupported),
+        (b"GET / RTSP/1.0\r\n", VersionUnsupported),
+        (b"GET /" + b"a" * 1024, TargetTooLong),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 1024, HeadTooLarge),
+    ],
+)
+def test_a_hopeless_beginning_is_refused_before_its_end_comes(beginning: bytes, error: type[SidecarError]) -> None:
+    with pytest.raises(error):
+        refuse_hopeless(bytearray(beginning), max_head=1024, max_target=512)
