@@ -11,15 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.errors import BadRequest, Denied, SidecarError, TargetUnmatched, TunnelDenied, UpstreamError
+from sidecar.proxy.authority import Origin
 from sidecar.proxy.entrance import connect_authority
-from sidecar.proxy.routing import Origin
 
 if TYPE_CHECKING:
     from sidecar.config.model import Limits
     from sidecar.http.message import RequestHead
+    from sidecar.proxy.authority import Authority
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway, Generation
-    from sidecar.proxy.routing import Authority, Route
+    from sidecar.proxy.routing import Route
     from sidecar.proxy.tunnel import Tunnel
     from sidecar.telemetry.metrics import RouteMeters
 

@@ -39,8 +39,8 @@ from sidecar.proxy.upstream import WRITE_HIGH_WATER
 
 if TYPE_CHECKING:
     from sidecar.config.model import Limits
+    from sidecar.proxy.authority import Authority
     from sidecar.proxy.gateway import Gateway, Generation
-    from sidecar.proxy.routing import Authority
 
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024

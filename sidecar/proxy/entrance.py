@@ -11,7 +11,8 @@ import abc
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import BadRequest, HostUnknown
-from sidecar.proxy.routing import Authority, Candidates, RoutingTable, parse_authority, split_absolute
+from sidecar.proxy.authority import Authority, parse_authority, split_absolute
+from sidecar.proxy.routing import Candidates, RoutingTable
 
 if TYPE_CHECKING:
     from sidecar.http.message import RequestHead

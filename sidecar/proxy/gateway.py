@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from sidecar.config.model import Limits
     from sidecar.errors import Denied
-    from sidecar.proxy.routing import Authority, Route, RoutingTable
+    from sidecar.proxy.authority import Authority
+    from sidecar.proxy.routing import Route, RoutingTable
     from sidecar.proxy.upstream import UpstreamPool
     from sidecar.runtime import Clock, Tasks
     from sidecar.telemetry.access_log import AccessLog

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 
     from sidecar.broker.credential import PublishedToken
     from sidecar.http.message import RequestHead, ResponseHead
+    from sidecar.proxy.authority import Origin
     from sidecar.proxy.gateway import Gateway, Generation
     from sidecar.proxy.parties import Client
-    from sidecar.proxy.routing import Origin, Route
+    from sidecar.proxy.routing import Route
     from sidecar.proxy.upstream import UpstreamConnection
 
 JOINED_BYTES: Final = 16 * 1024
@@ -367,8 +368,6 @@ class Relay:
             self._in_background("connect again", self._dial())
             return
         self.fail(error)
-
-    # --- a refused token ---
 
     def _hold_for_recovery(self, head: ResponseHead, body: bytes, ended: bool) -> bool:
         """Keep a 401 back if it says that the token is bad and the request can be sent again; at most once."""

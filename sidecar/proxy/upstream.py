@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.config.model import Limits
+    from sidecar.proxy.authority import Origin
     from sidecar.proxy.resolver import Resolver
-    from sidecar.proxy.routing import Origin
 
 IDLE_PER_ORIGIN: Final = 64
 """Connections kept per origin; more than the largest burst of one app, fewer than a server minds."""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sidecar.errors import BadRequest, ClientError, UpstreamProtocol
 from sidecar.http.h1 import LAST_CHUNK, ChunkedDecoder, encode_chunk, read_request_head, read_response_head
 from sidecar.http.message import RequestHead, ResponseHead
+from sidecar.proxy.authority import parse_authority, split_absolute
 from sidecar.proxy.exchange import Framing, request_head, response_framing, response_head
-from sidecar.proxy.routing import parse_authority, path_forms, split_absolute
+from sidecar.proxy.paths import path_forms
 
 VIA = b"Via: 1.1 test\r\n"
 DATE = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"

@@ -9,10 +9,11 @@ import pytest
 from sidecar.config.model import Limits
 from sidecar.errors import BadRequest, SidecarError, TargetUnmatched, TunnelDenied
 from sidecar.http.message import RequestHead
+from sidecar.proxy.authority import Authority
 from sidecar.proxy.connect import Inside, Opaque, plan
 from sidecar.proxy.entrance import ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Generation
-from sidecar.proxy.routing import Authority, Route, RoutingTable
+from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.errors import BadRequest, HostUnknown, SidecarError
 from sidecar.http.message import RequestHead
+from sidecar.proxy.authority import Authority
 from sidecar.proxy.entrance import (
     Entrance,
     ForwardEntrance,
@@ -16,7 +17,7 @@ from sidecar.proxy.entrance import (
     connect_authority,
     reverse_entrance,
 )
-from sidecar.proxy.routing import Authority, Route, RoutingTable
+from sidecar.proxy.routing import Route, RoutingTable
 
 
 def head(target: bytes, host: bytes | None = None, method: bytes = b"GET") -> RequestHead:
