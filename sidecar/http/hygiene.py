@@ -83,11 +83,6 @@ _RESPONSE_SPECIAL: Final = _Special(
 _PERSISTENCE: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b""))
 """Connection options that need no removal of a nominated field: their fields are dropped anyway."""
 
-_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#\\")
-"""What a request target may hold: visible ASCII. ``#`` would begin a fragment, which never goes over the wire, and a
-backslash is a slash to some. ``"<>^`{|}`` are not in RFC 3986 either, but browsers and fetch() leave most of them as
-they are in a query, and no two readers take them for something else."""
-
 _MAX_CONTENT_LENGTH_DIGITS: Final = 18
 
 
@@ -98,7 +93,7 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
         ClientError: the leaf says which of 400, 414, 417, 431, 501 and 505 it is.
     """
     lines = raw[:-4].split(b"\r\n")
-    head = _request_line(lines[0], max_target)
+    head = RequestHead(*_request_line(lines[0], max_target))
     if len(lines) > max_fields + 1:
         raise HeadTooLarge(f"more than {max_fields} field lines")
     kept = head.lines
@@ -123,11 +118,12 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
             _request_field(head, special, value.strip(b" \t"), line, codings)
     if codings or head.minor == 0:
         _frame_request(head, codings)
-    if connection:
+    if connection and (len(connection) > 1 or connection[0] not in _STAYS):
         _apply_connection(head, _options(connection))
     else:
         head.upgrade = None
-    _refuse_ambiguous(head)
+    if head.host is None or head.upgrade is not None or head.method == b"CONNECT":
+        _refuse_ambiguous(head)
     return head
 
 
@@ -140,7 +136,7 @@ def _refuse_ambiguous(head: RequestHead) -> None:
         raise BadRequest("an upgrade or a tunnel request with a body")
 
 
-def _request_line(line: bytes, max_target: int) -> RequestHead:
+def _request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]:
     parts = line.split(b" ")
     if len(parts) != 3:
         raise BadRequest("the request line is not: method, target, version")
@@ -152,9 +148,11 @@ def _request_line(line: bytes, max_target: int) -> RequestHead:
         raise BadRequest("the request line does not end in an HTTP version")
     if len(target) > max_target:
         raise TargetTooLong(f"the request target is longer than {max_target} bytes")
-    if not target or target.translate(None, _TARGET_BYTES):
-        raise BadRequest("the request target holds characters that no URI has")
-    return RequestHead(method, target, minor)
+    # llhttp took visible ASCII only. A fragment never goes over the wire, and a backslash is a slash to some. What else
+    # is not in RFC 3986 (``"<>^`{|}``) browsers and fetch() send as it is in a query, and no two readers differ on it.
+    if not target or b"#" in target or b"\\" in target:
+        raise BadRequest("the request target holds a fragment or a backslash")
+    return method, target, minor
 
 
 def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, codings: list[bytes]) -> None:
@@ -202,16 +200,11 @@ def _frame_request(head: RequestHead, codings: list[bytes]) -> None:
 
 def _options(values: list[bytes]) -> frozenset[bytes]:
     """The connection options of all Connection lines, lower case (RFC 9110 section 7.6.1)."""
-    if len(values) == 1 and (known := _USUAL_OPTIONS.get(values[0])) is not None:
-        return known
     return frozenset(option.strip(b" \t") for value in values for option in value.lower().split(b","))
 
 
-_USUAL_OPTIONS: Final = {
-    b" keep-alive": frozenset((b"keep-alive",)),
-    b" close": frozenset((b"close",)),
-    b" Keep-Alive": frozenset((b"keep-alive",)),
-}
+_STAYS: Final = frozenset((b" keep-alive", b" Keep-Alive"))
+"""A Connection field, as it usually stands, that says nothing new to HTTP/1.1 and nominates no field."""
 
 
 def _apply_connection(head: RequestHead, nominated: frozenset[bytes]) -> None:
@@ -248,7 +241,7 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
         UpstreamProtocol: the head is not one a proxy may pass on.
     """
     lines = raw[:-4].split(b"\r\n")
-    head = _status_line(lines[0])
+    head = ResponseHead(*(_STATUS_LINES.get(lines[0]) or _status_line(lines[0])))
     if len(lines) > max_fields + 1:
         raise UpstreamProtocol(f"more than {max_fields} field lines")
     kept = head.lines
@@ -274,7 +267,7 @@ def read_response(raw: bytes, *, max_fields: int) -> ResponseHead:
             _response_field(head, special, value.strip(b" \t"), codings)
     if codings:
         _frame_response(head, codings)
-    if connection:
+    if connection and (len(connection) > 1 or connection[0] not in _STAYS or head.minor == 0):
         _apply_response_connection(head, _options(connection))
     return head
 
@@ -299,20 +292,11 @@ def _apply_response_connection(head: ResponseHead, nominated: frozenset[bytes]) 
         head.has_date = head.has_date and b"date" not in named
 
 
-def _status_line(line: bytes) -> ResponseHead:
-    known = _STATUS_LINES.get(line)
-    if known is None:
-        known = _parse_status_line(line)
-        if len(_STATUS_LINES) < _STATUS_LINES_REMEMBERED and len(line) <= _LONGEST_NAME_REMEMBERED:
-            _STATUS_LINES[line] = known
-    return ResponseHead(*known)
-
-
 _STATUS_LINES_REMEMBERED: Final = 256
 _STATUS_LINES: Final[dict[bytes, tuple[int, bytes, int]]] = {}
 
 
-def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
+def _status_line(line: bytes) -> tuple[int, bytes, int]:
     version, _, start = line.partition(b" ")
     minor = VERSIONS.get(version)
     code = start[:3]
@@ -323,8 +307,10 @@ def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
     status = int(code)
     if not 100 <= status <= 599:
         raise UpstreamProtocol("the status code is out of range")
-    # The space stands there even where no reason follows it (RFC 9112 section 4).
-    return status, start if len(start) > 3 else start + b" ", minor
+    known = status, (start if len(start) > 3 else start + b" "), minor
+    if len(_STATUS_LINES) < _STATUS_LINES_REMEMBERED and len(line) <= _LONGEST_NAME_REMEMBERED:
+        _STATUS_LINES[line] = known
+    return known
 
 
 _PHRASE_BYTES: Final = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)

@@ -94,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_advancing", "_buffer", "_deadline", "_decoder", "_half_closed", "_head_timed", "_left"),
+        *("_advancing", "_buffer", "deadline", "_decoder", "_half_closed", "_head_timed", "_left"),
         *("_listener", "_paused", "_phase", "_relay", "_transport", "_tunnel", "_tunnel_to", "_write_paused"),
         *("gateway", "listener_name"),
     )
@@ -106,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._phase = _HEAD
         self._buffer = bytearray()
-        self._deadline = math.inf
+        self.deadline = math.inf
         self._left = 0
         self._decoder: ChunkedDecoder | LengthDecoder | None = None
         self._relay: Relay | None = None
@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why a client left changes nothing
         self._phase = _CLOSED
-        self._deadline = math.inf
+        self.deadline = math.inf
         relay, self._relay = self._relay, None
         if relay is not None:
             relay.client_gone()
@@ -390,7 +390,7 @@ class ClientConnection(asyncio.Protocol):
 
     def set_deadline(self, seconds: float | None) -> None:
         """When the connection is looked at next; None for never."""
-        self._deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
+        self.deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
 
     def abort(self) -> None:
         """Break off without flushing; what is cut short ends in RST, because where the close delimits it (HTTP/1.0) a
@@ -402,7 +402,7 @@ class ClientConnection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._transport.abort()
 
-    def exchange_over(self, *, request_done: bool) -> None:
+    def exchange_over(self, request_done: bool) -> None:
         """The current answer is written; go on with the next request, or end."""
         relay, self._relay = self._relay, None
         if relay is None or self._phase is _CLOSED:
@@ -416,7 +416,8 @@ class ClientConnection(asyncio.Protocol):
                 self._close()
         else:
             self._phase = _HEAD
-            self.set_deadline(self.gateway.generation.limits.client_idle)
+            gateway = self.gateway
+            self.deadline = gateway.loop_time() + gateway.generation.limits.client_idle
             # Beyond the limit nothing more is read: a flood would otherwise gain a read for each of its answers.
             if self._paused and len(self._buffer) <= self.gateway.generation.limits.head:
                 self.resume_reading()
@@ -461,9 +462,9 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Act on a deadline that has passed; called by the coarse timer of the process."""
-        if now < self._deadline:
+        if now < self.deadline:
             return
-        self._deadline = math.inf
+        self.deadline = math.inf
         if self._relay is not None:
             self._relay.expired()
         elif self._phase is _HEAD and self._buffer:
@@ -482,7 +483,7 @@ class ClientConnection(asyncio.Protocol):
     def is_busy(self, now: float, quiet_seconds: float) -> bool:
         """Whether a request is being served, or a tunnel moved bytes in the last ``quiet_seconds``."""
         if self._tunnel is not None:
-            moved_at = self._deadline - self.gateway.generation.limits.tunnel_idle
+            moved_at = self.deadline - self.gateway.generation.limits.tunnel_idle
             return now - moved_at < quiet_seconds
         return self._relay is not None or (self._phase is _HEAD and bool(self._buffer))
 

@@ -14,7 +14,6 @@ from sidecar.errors import AuthorizationRefused, BadRequest, LoopDetected
 from sidecar.http.message import IDEMPOTENT, RequestHead, ResponseHead, has_body
 
 if TYPE_CHECKING:
-    from sidecar.broker.credential import PublishedToken
     from sidecar.proxy.routing import Route
 
 INTERIM_RESPONSES_FORWARDED: Final = 8
@@ -113,7 +112,7 @@ def response_framing(head: ResponseHead, request: RequestHead) -> Framing:
     return CHUNKED if request.minor == 1 else CLOSE
 
 
-def response_head(head: ResponseHead, framing: Framing, *, via: bytes, date: bytes, close: bool) -> bytes:
+def response_head(head: ResponseHead, framing: Framing, via: bytes, date: bytes, close: bool) -> bytes:
     """The head that goes to the client.
 
     Args:
@@ -223,8 +222,3 @@ class ReplayBuffer:
 
     def __repr__(self) -> str:
         return f"<ReplayBuffer pieces={len(self.pieces)} whole={self.whole}>"
-
-
-def injection_of(token: PublishedToken, now: float) -> str:
-    """How a token that goes on a request is counted: inside its life, or inside the grace of ``stale_for``."""
-    return INJECTED if now < token.expires_at else STALE_TOKEN

@@ -18,6 +18,8 @@ class Client(Protocol):
 
     gateway: Gateway
     listener_name: str
+    deadline: float
+    """On the loop's clock; ``Relay.expired`` is called when it has passed."""
 
     @property
     def is_reading(self) -> bool:
@@ -35,12 +37,12 @@ class Client(Protocol):
         """Send an answer of the sidecar's own."""
 
     def set_deadline(self, seconds: float | None) -> None:
-        """``Relay.expired`` is called when it passes; None while something else bounds the time."""
+        """Set ``deadline`` from now; None while something else bounds the time."""
 
     def abort(self) -> None:
         """Break the connection off, so that the answer does not look complete."""
 
-    def exchange_over(self, *, request_done: bool) -> None:
+    def exchange_over(self, request_done: bool) -> None:
         """The answer is written; ``request_done`` False if the request's body was not read to its end."""
 
 

@@ -28,11 +28,12 @@ from sidecar.proxy.exchange import (
     CHUNKED,
     CLOSE,
     DENIED,
+    INJECTED,
     INTERIM_RESPONSES_FORWARDED,
     NO_TOKEN,
+    STALE_TOKEN,
     Framing,
     ReplayBuffer,
-    injection_of,
     interim_head,
     may_retry_elsewhere,
     own_authorization,
@@ -123,11 +124,11 @@ class Relay:
     def start(self) -> None:
         """Set the exchange going; errors become answers."""
         self._meters.in_flight.value += 1
+        route = self._route
         try:
-            route = self._route
             if route is None:
                 self._connect(own_authorization(self._head))
-            elif not wants_token(self._head, route):
+            elif self._head.authorization and not wants_token(self._head, route):
                 self._count(ALREADY_PRESENT)
                 self._connect(own_authorization(self._head))
             else:
@@ -155,7 +156,8 @@ class Relay:
 
     def _inject(self, token: PublishedToken, now: float) -> None:
         self._token = token
-        self._count(injection_of(token, now))
+        result = self._injection = INJECTED if now < token.expires_at else STALE_TOKEN
+        self._meters.injections[result].value += 1
         self._connect(token.header)
 
     def _count(self, result: str) -> None:
@@ -177,19 +179,14 @@ class Relay:
 
     def _send(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
-        head = self._head
+        head, gateway = self._head, self._gateway
         upstream.send(
-            request_head(head, self._path, self._host, self._gateway.via_request, self._authorization),
-            receiver=self,
-            method=head.method,
+            request_head(head, self._path, self._host, gateway.via_request, self._authorization), self, head.method
         )
-        if self._replay is not None:
-            self._send_body_so_far(upstream, self._replay)
-        if self._request_done:
-            self._client.set_deadline(self._generation.limits.first_byte)
+        if self._replay is None:
+            self._client.deadline = gateway.loop_time() + self._generation.limits.first_byte
         else:
-            self._client.set_deadline(self._generation.limits.body_idle)
-            self._client.resume_reading()
+            self._send_body_so_far(upstream, self._replay)
         self._overhead += perf_counter() - self._mark
 
     def _send_body_so_far(self, upstream: UpstreamConnection, replay: ReplayBuffer) -> None:
@@ -197,6 +194,12 @@ class Relay:
         for piece in replay.pieces if self._retried or self._replayed else self._outbox:
             upstream.write(piece)
         self._outbox.clear()
+        limits = self._generation.limits
+        if self._request_done:
+            self._client.set_deadline(limits.first_byte)
+        else:
+            self._client.set_deadline(limits.body_idle)
+            self._client.resume_reading()
 
     def _in_background(self, name: str, work: Coroutine[None, None, None]) -> None:
         if not self._request_done:
@@ -271,21 +274,18 @@ class Relay:
     def response_begins(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """The final head: a refused token is kept back and tried to be mended, everything else is relayed."""
         self._mark = perf_counter()
-        if self._token is not None:
+        token = self._token
+        if token is not None:
             if head.status == 401:
                 if self._hold_for_recovery(head, body, ended):
                     return
                 self._meters.unauthorized["rejected"].value += 1
             else:
-                self._token_was_taken(head)
+                if self._replayed:
+                    self._meters.unauthorized["recovered"].value += 1
+                if head.status < 400 and self._route is not None:
+                    self._route.accepted_generation = token.generation
         self._relay_head(head, body, ended)
-
-    def _token_was_taken(self, head: ResponseHead) -> None:
-        route, token = self._route, self._token
-        if self._replayed:
-            self._meters.unauthorized["recovered"].value += 1
-        if route is not None and token is not None and head.status < 400:
-            route.accepted_generation = token.generation
 
     def _relay_head(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         self._response_started = True
@@ -295,13 +295,9 @@ class Relay:
         framing = self._framing = response_framing(head, self._head)
         if not self._request_done or framing is CLOSE or self._gateway.draining:
             self.closes_client = True
-        data = response_head(
-            head,
-            framing,
-            via=self._gateway.via_response,
-            date=b"" if head.has_date else self._gateway.date_line(),
-            close=self.closes_client,
-        )
+        gateway = self._gateway
+        date = b"" if head.has_date else gateway.date_line()
+        data = response_head(head, framing, gateway.via_response, date, self.closes_client)
         body_out = self._framed(body, ended) if framing is CHUNKED else body
         self._sent += len(body)
         if len(body_out) <= JOINED_BYTES:
@@ -394,7 +390,7 @@ class Relay:
             self._release_held(held)
             return
         self._replayed = True
-        self._give_back_upstream(reuse=held.ended and self._request_done)
+        self._give_back_upstream(held.ended and self._request_done)
         self._token = token
         self._connect(token.header)
 
@@ -452,12 +448,12 @@ class Relay:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         if self._upstream is not None:
-            self._give_back_upstream(reuse=reuse and self._request_done)
+            self._give_back_upstream(reuse and self._request_done)
         self._account()
         if tell_client:
-            self._client.exchange_over(request_done=self._request_done)
+            self._client.exchange_over(self._request_done)
 
-    def _give_back_upstream(self, *, reuse: bool) -> None:
+    def _give_back_upstream(self, reuse: bool) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return

@@ -51,11 +51,11 @@ class Route:
     fail_open: bool = False
     ca_file: str | None = None
     accepted_generation: int = field(default=0)
+    takes_all: bool = field(init=False)
+    """Every path and every method but TRACE: nothing about the request needs to be looked at."""
 
-    @property
-    def takes_all(self) -> bool:
-        """Every path and every method but TRACE: nothing about the request needs to be looked at."""
-        return not self.methods and self.paths == (b"/",)
+    def __post_init__(self) -> None:
+        self.takes_all = not self.methods and self.paths == (b"/",)
 
     def covers_host(self, host: str) -> bool:
         return host.endswith("." + self.host) if self.suffix else host == self.host

@@ -92,13 +92,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_method",
         "_partial",
         "_receiver",
-        "_saw_eof",
         "answered",
         "idle_until",
         "keep_alive_seconds",
         "origin",
         "phase",
         "reusable",
+        "saw_eof",
         "served",
         "transport",
     )
@@ -119,7 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._partial = b""
         self._left = 0
         self._decoder: ChunkedDecoder | None = None
-        self._saw_eof = False
+        self.saw_eof = False
 
     # --- asyncio.Protocol ---
 
@@ -137,7 +137,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(error)
 
     def eof_received(self) -> bool:
-        self._saw_eof = True
+        self.saw_eof = True
         if self.phase is Phase.UNTIL_CLOSE:
             self._end(b"", reusable=False)
         elif self.phase not in (_IDLE, _ENDED, _CLOSED):
@@ -160,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- for the exchange ---
 
-    def send(self, head: bytes, *, receiver: Receiver, method: bytes) -> None:
+    def send(self, head: bytes, receiver: Receiver, method: bytes) -> None:
         """Send a request's head, and lend the connection to its exchange until ``give_back``; a body follows by
         ``write``."""
         self._receiver = receiver
@@ -181,8 +181,9 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def give_back(self) -> None:
+    def give_back(self, idle_until: float) -> None:
         """The exchange has what it wanted; from now on bytes are unsolicited."""
+        self.idle_until = idle_until
         self._receiver = None
         self.served += 1
         self.phase = _IDLE
@@ -196,7 +197,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        return self.phase is not _CLOSED and not self._saw_eof and not self.transport.is_closing()
+        return self.phase is not _CLOSED and not self.saw_eof and not self.transport.is_closing()
 
     # --- reading the answer ---
 
@@ -253,7 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
         keeps = not head.close
         self.keep_alive_seconds = head.keep_alive_seconds
         length = head.content_length
-        if not has_body(head.status, self._method) or length == 0:
+        if length == 0 or self._method == b"HEAD" or not has_body(head.status, self._method):
             self.phase, self.reusable = _ENDED, keeps and not data
             receiver.response_begins(head, b"", True)
         elif length is not None:
@@ -332,7 +333,13 @@ class UpstreamPool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if now < connection.idle_until and connection.is_open:
+            # As ``is_open`` says; an idle connection that the upstream ended, or is ending, is worth nothing.
+            if (
+                now < connection.idle_until
+                and not connection.saw_eof
+                and connection.phase is _IDLE
+                and not connection.transport.is_closing()
+            ):
                 return connection
             connection.close()
         return None
@@ -351,8 +358,7 @@ class UpstreamPool:
         if idle_seconds <= 0 or len(idle) >= IDLE_PER_ORIGIN:
             connection.close()
             return
-        connection.give_back()
-        connection.idle_until = now + idle_seconds
+        connection.give_back(now + idle_seconds)
         idle.append(connection)
 
     async def dial(self, origin: Origin, limits: Limits) -> UpstreamConnection:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
-from sidecar.broker.credential import PublishedToken
 from sidecar.errors import AuthorizationRefused, LoopDetected
 from sidecar.http.h1 import read_request_head, read_response_head
 from sidecar.proxy.exchange import (
-    INJECTED,
-    STALE_TOKEN,
     Framing,
     ReplayBuffer,
-    injection_of,
     interim_head,
     may_retry_elsewhere,
     refuse_loop,
@@ -27,7 +22,6 @@ from sidecar.proxy.exchange import (
     wants_token,
 )
 from sidecar.proxy.routing import Route
-from sidecar.secrets import Secret
 
 if TYPE_CHECKING:
     from sidecar.http.message import RequestHead, ResponseHead
@@ -189,31 +183,6 @@ def test_a_request_without_authorization_gets_a_token(if_present: Literal["repla
     assert wants_token(request(b"X-Authorization: a"), route(if_present))
 
 
-def published(*, expires_at: float, usable_until: float) -> PublishedToken:
-    return PublishedToken(
-        header=TOKEN,
-        generation=1,
-        obtained_at=0.0,
-        expires_at=expires_at,
-        usable_until=usable_until,
-        secret=Secret("fresh"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("now", "injection"),
-    [(9.0, INJECTED), (10.0, STALE_TOKEN), (14.0, STALE_TOKEN)],
-)
-def test_a_token_past_its_expiry_counts_as_stale(now: float, injection: str) -> None:
-    token = published(expires_at=10.0, usable_until=15.0)
-    assert injection_of(token, now) == injection
-
-
-def test_a_token_that_never_expires_is_never_stale() -> None:
-    token = published(expires_at=math.inf, usable_until=math.inf)
-    assert injection_of(token, 1e12) == INJECTED
-
-
 # --- loops -----------------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +238,7 @@ def test_how_the_body_goes_to_the_app(
 
 
 def app_sees(head: ResponseHead, asked: RequestHead, *, close: bool = False) -> list[bytes]:
-    raw = response_head(head, response_framing(head, asked), via=VIA, date=DATE, close=close)
+    raw = response_head(head, response_framing(head, asked), VIA, DATE, close)
     assert raw.endswith(b"\r\n\r\n")
     return raw[:-4].split(b"\r\n")
 

@@ -222,7 +222,7 @@ async def test_a_connect_that_came_in_pieces_leaves_no_deadline_of_its_head_behi
     await client.send(request[10:])
     await client.head()
     [served] = rig.sidecar.listeners[0].connections
-    assert served._deadline - rig.sidecar.gateway.loop_time() > 30
+    assert served.deadline - rig.sidecar.gateway.loop_time() > 30
 
 
 async def test_a_connect_to_a_plain_route_is_read_as_http_and_injected(rig: Rig) -> None:
