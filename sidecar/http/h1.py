@@ -115,7 +115,7 @@ _MAX_LINE: Final = 4096
 """Longest chunk-size line (extensions included) or trailer line, in bytes."""
 _OVERHEAD_ALLOWED: Final = 16 * 1024
 _OVERHEAD_PER_CHUNK: Final = 64
-"""Framing bytes a body may spend: a flat allowance and a part per chunk. Size lines of honest senders take under 20;
+"""Framing bytes a body may spend: an allowance, and a part per chunk that fills it up. Honest size lines take under 20;
 beyond, extensions are an attack (CVE-2024-22019)."""
 _NO_CONTROLS: Final = bytes(byte for byte in range(256) if byte >= 0x20 and byte != 0x7F) + b"\t"
 
@@ -193,7 +193,7 @@ class ChunkedDecoder:
         if not digits or len(digits) > _MAX_SIZE_DIGITS or digits.translate(None, _HEX):
             raise self._error("a chunk size is not a hexadecimal number")
         self._left = int(digits, 16)
-        self._overhead += _OVERHEAD_PER_CHUNK
+        self._overhead = min(self._overhead + _OVERHEAD_PER_CHUNK, _OVERHEAD_ALLOWED)
         self._at = _At.DATA if self._left else _At.TRAILER
 
     @property
