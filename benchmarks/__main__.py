@@ -74,7 +74,8 @@ def machine(peers: Sequence[Peer]) -> Machine:
         cpu=cpu,
         cores=os.cpu_count() or 1,
         kernel=platform.release().partition("-")[0],
-        python=platform.python_version(),
+        # A distribution's build (profile-guided, link-time optimised) takes a third less than a plain one of one's own.
+        python=platform.python_version() + (" as Debian builds it" if sys.base_prefix == "/usr" else ""),
         openssl=" ".join(ssl.OPENSSL_VERSION.split()[:2]),
         peers=tuple(peer.version for peer in peers),
         wrk=" ".join(wrk.split()[:2]).removesuffix("-"),
