@@ -55,6 +55,7 @@ REMEDIES: Final = {
     "route_mismatch": "add the path or the method to the route; `TRACE` is never sent with a token",
     "authorization_refused": "leave `Authorization` out, or change the route's `if_present`",
     "host_unknown": "call the listener by its address, or add the name to its `hosts`",
+    "origin_foreign": "web pages of other sites may not use a base URL; name the page's host under `hosts` if it may",
     "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
     "sockets, are never upstreams; loopback only with a route",
     "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",

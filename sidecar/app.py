@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from sidecar import __version__
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import load
+from sidecar.config import advice, load
 from sidecar.config.reload import Watched, watch
-from sidecar.errors import SidecarError
+from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
@@ -87,7 +87,7 @@ class Sidecar:
         resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
         self.gateway = Gateway(
             self._empty_generation(),
-            pool=UpstreamPool(resolver=resolver, contexts=Contexts()),
+            pool=UpstreamPool(resolver=resolver, contexts=Contexts(), draw=draw),
             metrics=self.metrics,
             tasks=self._tasks,
             clock=self._clock,
@@ -112,7 +112,7 @@ class Sidecar:
             for listener in self.listeners:
                 listener.open()
             self.telemetry.open()
-        except SidecarError:
+        except BaseException:
             await self._close_sockets()
             raise
         self._note_own_sockets()
@@ -124,6 +124,7 @@ class Sidecar:
         self._tasks.spawn("sweep", self._sweep())
         self.health.started = True
         self._note_applied()
+        self._warn(configuration)
         self.log.info(
             "started",
             version=__version__,
@@ -193,10 +194,18 @@ class Sidecar:
 
     def _switch_access_log(self, wanted: bool) -> None:
         if wanted and self.gateway.access_log is None:
-            self.gateway.access_log = AccessLog()
+            self.gateway.access_log = AccessLog(on_broken=self._access_log_broken)
         elif not wanted and self.gateway.access_log is not None:
             self.gateway.access_log.close()
             self.gateway.access_log = None
+
+    def _access_log_broken(self, why: str) -> None:
+        self.log.error("access_log_stopped", detail=f"standard output takes no more lines: {why}")
+
+    def _warn(self, configuration: Configuration) -> None:
+        """Say what is allowed and yet worth a look."""
+        for sentence in advice.warnings(configuration):
+            self.log.warning("configuration_advice", detail=sentence)
 
     # --- reload ---
 
@@ -206,24 +215,28 @@ class Sidecar:
         A file that is not valid, a missing secret or an address that cannot be bound leaves everything as it is.
         """
         try:
-            configuration = load.load(path)
-            load.missing_secrets(configuration)
+            # In a thread: a large file takes tens of milliseconds, which requests would wait out.
+            configuration = await asyncio.to_thread(_read, path)
             opened = await self._open_new(configuration)
         except SidecarError as error:
-            self.metrics.config_reloads["rejected"].value += 1
-            self.metrics.config_last_reload_successful.value = 0
-            self.log.error(
-                "reload_rejected",
-                reason=error.reason,
-                detail=error.detail,
-                remedy="the old configuration goes on; correct the file and it is read again",
-            )
+            self._reject(error)
             return False
         await self._swap(configuration, opened)
+        self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
         self.log.info("reload_applied", credentials=len(configuration.credentials), routes=len(configuration.routes))
         return True
+
+    def _reject(self, error: SidecarError) -> None:
+        self.metrics.config_reloads["rejected"].value += 1
+        self.metrics.config_last_reload_successful.value = 0
+        self.log.error(
+            "reload_rejected",
+            reason=error.reason,
+            detail=error.detail,
+            remedy="the old configuration goes on; correct the file and it is read again",
+        )
 
     async def _open_new(self, configuration: Configuration) -> tuple[list[Listener], TelemetryServer | None]:
         """Bind what is bound nowhere yet.
@@ -231,19 +244,24 @@ class Sidecar:
         Raises:
             CannotBind: what was opened on the way is closed again.
         """
-        known = {listener.bind for listener in self.listeners}
+        known = {str(listener.bind): listener for listener in self.listeners}
         fresh: list[Listener] = []
         telemetry: TelemetryServer | None = None
         try:
             for config in configuration.listeners:
-                if config.bind not in known:
+                if str(config.bind) not in known:
                     listener = self._listener(config)
                     fresh.append(listener)
                     listener.open()
             if self.configuration.telemetry.bind != configuration.telemetry.bind:
                 telemetry = self._telemetry_server(configuration.telemetry.bind)
                 telemetry.open()
+            for config in configuration.listeners:
+                if (kept := known.get(str(config.bind))) is not None:
+                    kept.adopt(config.bind)
         except SidecarError:
+            if telemetry is not None:
+                await telemetry.close()
             for listener in fresh:
                 await listener.close()
                 if listener.name not in {each.name for each in self.listeners}:
@@ -256,11 +274,11 @@ class Sidecar:
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
         await self.broker.apply(configuration.credentials, configuration.limits)
-        wanted = {config.bind: config for config in configuration.listeners}
-        gone = [listener for listener in self.listeners if listener.bind not in wanted]
-        self.listeners = [listener for listener in self.listeners if listener.bind in wanted] + fresh
+        wanted = {str(config.bind): config for config in configuration.listeners}
+        gone = [listener for listener in self.listeners if str(listener.bind) not in wanted]
+        self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh
         for listener in self.listeners:
-            self._rename(listener, wanted[listener.bind].name)
+            self._rename(listener, wanted[str(listener.bind)].name)
         self._enter(configuration)
         for listener in fresh:
             await listener.serve()
@@ -306,7 +324,12 @@ class Sidecar:
         while True:
             await asked.wait()
             asked.clear()
-            await self.reload(path)
+            try:
+                await self.reload(path)
+            except Exception as exc:
+                # A bug in one reload must not lose the next one.
+                self.log.error("reload_crashed", exc_info=exc)
+                self._reject(InternalError("unexpected error while reloading; the log has it"))
 
     # --- the end ---
 
@@ -363,6 +386,17 @@ class Sidecar:
     def _crashed(self, task: str, error: BaseException) -> None:
         with contextlib.suppress(Exception):
             self.log.error("task_crashed", task=task, exc_info=error)
+
+
+def _read(path: Path) -> Configuration:
+    """Load and check a configuration.
+
+    Raises:
+        ConfigurationErrors, SecretMissing
+    """
+    configuration = load.load(path)
+    load.missing_secrets(configuration)
+    return configuration
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

@@ -124,6 +124,11 @@ class HostUnknown(Denied):
     fault = Fault.CLIENT
 
 
+class OriginForeign(Denied):
+    reason, title = "origin_foreign", "A web page of another site may not use the listener"
+    fault = Fault.CLIENT
+
+
 class AddressDenied(Denied):
     reason, title = "address_denied", "The host resolves to an address that is never an upstream"
 

@@ -162,10 +162,12 @@ class TelemetryServer:
         if self._bind.is_unix and self._socket is not None:
             Path(self._bind.path).unlink(missing_ok=True)
 
-    def opened(self, connection: _Connection) -> bool:
-        """Count a connection in; False when there are too many."""
+    def opened(self, connection: _Connection) -> None:
+        """Count a connection in. When there are too many, the one that has been silent longest makes room: whoever
+        fills the listener with idle connections must not keep the kubelet's probes out."""
+        if len(self._connections) >= CONNECTIONS:
+            min(self._connections, key=lambda each: each.heard_at).close()
         self._connections.add(connection)
-        return len(self._connections) <= CONNECTIONS
 
     def closed(self, connection: _Connection) -> None:
         """Count it out."""
@@ -217,25 +219,26 @@ _PATHS: Final = frozenset((b"/metrics", b"/livez", b"/readyz", b"/startupz"))
 class _Connection(asyncio.Protocol):
     """One client: a head, an answer, the next head. Never two heads at once, never a body."""
 
-    __slots__ = ("_buffer", "_loop", "_server", "_transport", "deadline")
+    __slots__ = ("_buffer", "_loop", "_server", "_transport", "deadline", "heard_at")
 
     def __init__(self, server: TelemetryServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
         self._buffer = b""
         self._transport: asyncio.Transport
-        self.deadline = loop.time() + HEAD_SECONDS
+        self.heard_at = loop.time()
+        self.deadline = self.heard_at + HEAD_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
-        if not self._server.opened(self):
-            self._transport.abort()
+        self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
         if not self._buffer:
             self.deadline = self._loop.time() + HEAD_SECONDS
         self._buffer += data

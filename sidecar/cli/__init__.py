@@ -58,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code or 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough (``sidecar schema | head``); nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _execute(name: str, arguments: list[str]) -> int:

@@ -20,7 +20,10 @@ _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _LONGEST_HOST: Final = 253
 METADATA_ADDRESSES: Final = frozenset(
     ipaddress.ip_address(address)
-    for address in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16")
+    for address in (
+        *("169.254.169.254", "fd00:ec2::254", "fd00:ec2::23"),  # AWS, also Google and Azure; EKS Pod Identity
+        *("fd20:ce::254", "100.100.100.200", "168.63.129.16"),  # Google over IPv6, Alibaba, Azure's host agent
+    )
 )
 """Where clouds answer metadata requests, also those that do not sit on a link-local address."""
 METADATA_TOKEN_HOSTS: Final = frozenset({"169.254.169.254", "fd00:ec2::254", "metadata.google.internal"})

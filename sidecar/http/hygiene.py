@@ -59,9 +59,11 @@ _REQUEST_SPECIAL: Final = _Special(
     b"expect",
     b"host",
     b"keep-alive",
+    b"origin",
     b"proxy-authenticate",
     b"proxy-authorization",
     b"proxy-connection",
+    b"sec-fetch-site",
     b"te",
     b"trailer",
     b"transfer-encoding",
@@ -168,6 +170,9 @@ def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, co
         head.upgrade = value if head.upgrade is None else head.upgrade + b", " + value
     elif name == b"via":
         head.via.append(value)
+        head.lines.append(line)
+    elif name in (b"origin", b"sec-fetch-site"):
+        head.browser.append((name, value))
         head.lines.append(line)
     elif name == b"proxy-authorization":
         if head.proxy_authorization is not None:

@@ -36,11 +36,13 @@ class RequestHead:
         expect_continue: the client waits for 100 (Continue).
         upgrade: the Upgrade field's value, offered by the Connection field.
         via: the values of the Via lines (which stay in ``lines``).
+        browser: what a browser says of the page a request comes from: Origin and Sec-Fetch-Site (which stay, too).
         proxy_authorization: the value of Proxy-Authorization, which is never passed on.
     """
 
     __slots__ = (
         "authorization",
+        "browser",
         "chunked",
         "close",
         "content_length",
@@ -68,6 +70,7 @@ class RequestHead:
         self.expect_continue = False
         self.upgrade: bytes | None = None
         self.via: list[bytes] = []
+        self.browser: list[tuple[bytes, bytes]] = []
         self.proxy_authorization: bytes | None = None
 
     @property

@@ -11,25 +11,27 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
+from sidecar.config.hosts import METADATA_ADDRESSES
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_METADATA: Final = tuple(
-    # Metadata services that do not sit on a link-local address.
-    ipaddress.ip_address(address)
-    for address in ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16")
-)
-"""AWS IMDS and EKS Pod Identity and Google over IPv6, Alibaba's, Azure's host agent."""
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+"""The well-known prefix and the one for local use (RFC 6052, RFC 8215); either way the address is at the end."""
+_LAST_COMPATIBLE: Final = 0xFFFFFFFF
+"""``::a.b.c.d``; ``::`` and ``::1`` are themselves."""
 _6TO4: Final = ipaddress.ip_network("2002::/16")
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 
 
 def embedded(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside a mapped, NAT64 or 6to4 one (RFC 4291, 6052, 3056), because that is where it leads."""
+    """The IPv4 address inside a mapped, compatible, NAT64, Teredo or 6to4 one, because that is where it leads
+    (RFC 4291 section 2.5.5, RFC 6052, RFC 4380, RFC 3056)."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if address in _NAT64:
+        if address.teredo is not None:
+            return address.teredo[1]
+        if any(address in prefix for prefix in _NAT64) or 1 < int(address) <= _LAST_COMPATIBLE:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _6TO4:
             return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
@@ -44,7 +46,7 @@ def reason_to_refuse(address: IPAddress, *, routed: bool) -> str | None:
         routed: a route names the host; otherwise it passes through by ``unmatched: forward``.
     """
     address = embedded(address)
-    if address.is_link_local or address in _METADATA:
+    if address.is_link_local or address in METADATA_ADDRESSES:
         return "a link-local or metadata address"
     if address.is_unspecified or address.is_multicast or address in _THIS_NETWORK:
         return "not the address of a host"

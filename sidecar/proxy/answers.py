@@ -48,6 +48,7 @@ _PROXY_STATUS: Final = {
 }
 TYPE_BASE: Final = "urn:token-sidecar:reason:"
 SHORTEST_RETRY_AFTER_SECONDS: Final = 1
+LONGEST_RETRY_AFTER_SECONDS: Final = 3600
 
 
 def answer(
@@ -79,7 +80,8 @@ def answer(
         _proxy_status(error),
     ]
     if error.retry_after_seconds is not None or error.status == 503:
-        seconds = max(SHORTEST_RETRY_AFTER_SECONDS, math.ceil(error.retry_after_seconds or 0))
+        wanted = min(error.retry_after_seconds or 0, LONGEST_RETRY_AFTER_SECONDS)
+        seconds = max(SHORTEST_RETRY_AFTER_SECONDS, math.ceil(wanted))
         lines.append(b"Retry-After: %d" % seconds)
     if close:
         lines.append(b"Connection: close")

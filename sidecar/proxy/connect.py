@@ -71,8 +71,12 @@ def count(meters: RouteMeters, status: int) -> None:
     meters.answered(b"CONNECT", status).value += 1
 
 
-async def dial(tunnel: Tunnel, way: Opaque, gateway: Gateway, limits: Limits) -> SidecarError | None:
-    """Open the far end of an opaque tunnel, counted and told; the error that it failed with, if it did."""
+async def dial(tunnel: Tunnel, way: Opaque, gateway: Gateway, limits: Limits) -> None:
+    """Open the far end of an opaque tunnel, counted and told.
+
+    Raises:
+        UpstreamError, AddressDenied: counted and told as well.
+    """
     host, port = way.authority
     origin = Origin(False, host, port or 443, None, way.route is not None)
     try:
@@ -84,8 +88,7 @@ async def dial(tunnel: Tunnel, way: Opaque, gateway: Gateway, limits: Limits) ->
             gateway.count_denied(error)
         gateway.complain(way.meters, error)
         count(way.meters, error.status)
-        return error
+        raise
     count(way.meters, 200)
     if way.route is not None:
         gateway.note_bypass(way.route, way.authority)
-    return None

@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
             case Phase.LINGER:
                 self._left -= len(data)
                 if self._left < 0:
-                    self.abort()
+                    self.pause_reading()  # enough; the deadline ends it
             case Phase.CLOSED:
                 pass
 
@@ -222,15 +222,19 @@ class ClientConnection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._buffer and self._phase is _HEAD and self._head_from_buffer():
+            while self._may_go_on() and self._buffer and self._head_from_buffer():
                 pass
         finally:
             self._advancing = False
-        if self._phase is _HEAD:  # nothing is left that could be answered
+        if self._may_go_on():  # nothing is left that could be answered
             if self._half_closed:
                 self._close()
             else:
                 self.resume_reading()
+
+    def _may_go_on(self) -> bool:
+        """Asked again after each answer, which may have filled the client's buffer or ended the connection."""
+        return self._phase is _HEAD and not self._write_paused
 
     def _head_from_buffer(self) -> bool:
         buffer, limits = self._buffer, self.gateway.generation.limits
@@ -328,16 +332,11 @@ class ClientConnection(asyncio.Protocol):
         self._phase = Phase.TUNNEL
         self.pause_reading()
         self.set_deadline(None)
-        self.gateway.tasks.spawn("open a tunnel", self._join_tunnel(way, generation.limits))
+        self.gateway.run("open a tunnel", self._join_tunnel(way, generation.limits), self._tunnel_failed)
 
     async def _join_tunnel(self, way: connect.Opaque, limits: Limits) -> None:
         tunnel = Tunnel(self, idle_seconds=limits.tunnel_idle, closed=self._tunnel_closed)
-        error = await connect.dial(tunnel, way, self.gateway, limits)
-        if error is not None:
-            if self._phase is Phase.TUNNEL:
-                self.write(self.gateway.answer(error, method=b"CONNECT", close=True))
-                self._linger()
-            return
+        await connect.dial(tunnel, way, self.gateway, limits)
         if self._phase is not Phase.TUNNEL:
             tunnel.close()
             return
@@ -350,6 +349,11 @@ class ClientConnection(asyncio.Protocol):
             self._buffer.clear()
             tunnel.from_client(early)
         self.resume_reading()
+
+    def _tunnel_failed(self, error: SidecarError) -> None:
+        if self._phase is Phase.TUNNEL:
+            self.write(self.gateway.answer(error, method=b"CONNECT", close=True))
+            self._linger()
 
     def _tunnel_closed(self) -> None:
         self._tunnel = None
@@ -436,7 +440,7 @@ class ClientConnection(asyncio.Protocol):
         keeps = head is not None and isinstance(error, Denied) and not head.close and not head.has_body
         method = head.method if head is not None else b""
         # What follows a refused CONNECT may be the other protocol's bytes, sent early: never read as requests.
-        keeps = keeps and method != b"CONNECT" and not gateway.draining
+        keeps = keeps and method != b"CONNECT" and not gateway.draining and not self._listener.retired
         meters.answered(method, error.status).value += 1
         gateway.complain(meters, error)
         self.write(gateway.answer(error, method=method, close=not keeps))
@@ -472,6 +476,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(HeadTimeout(f"no whole request head within {seconds:g} s"))
         elif self._phase is _HEAD:
             self._close()
+        elif self._phase is Phase.LINGER and self._transport.get_write_buffer_size():
+            self._close()  # a slow reader may still have its last answer
         else:
             self.abort()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import BadRequest, HostUnknown
+from sidecar.errors import BadRequest, HostUnknown, OriginForeign
 from sidecar.proxy.authority import Authority, parse_authority, split_absolute
 from sidecar.proxy.routing import Candidates, RoutingTable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.http.message import RequestHead
 
 _CACHED_HOSTS: Final = 64
+_OTHER_SITES: Final = frozenset((b"cross-site", b"same-site"))
 
 
 Admitted = tuple[Candidates, bytes]
@@ -70,7 +71,13 @@ class _PinnedEntrance(abc.ABC):
             self._check(head.host)
             if len(self._checked) < _CACHED_HOSTS:
                 self._checked.add(head.host)
+        if head.browser:
+            self._check_page(head)
         return self._candidates, path
+
+    @abc.abstractmethod
+    def _check_page(self, head: RequestHead) -> None:
+        """Refuse a request that a web page of another site makes."""
 
     @abc.abstractmethod
     def _check(self, host: bytes) -> None:
@@ -95,6 +102,21 @@ class ReverseEntrance(_PinnedEntrance):
         if parse_authority(host).host not in self._known_hosts:
             raise HostUnknown("this listener does not answer to that Host; name it under hosts: if it should")
 
+    def _check_page(self, head: RequestHead) -> None:
+        """Any page may send requests to loopback, with our Host on them and a token for its prize (Fetch standard,
+        ``Origin`` and ``Sec-Fetch-Site``). Programs send neither field."""
+        for name, value in head.browser:
+            host = value.rpartition(b"://")[2]
+            foreign = value == b"null" or not self._knows(host) if name == b"origin" else value in _OTHER_SITES
+            if foreign:
+                raise OriginForeign("a page of another site made this request; name its host under hosts: if it may")
+
+    def _knows(self, host: bytes) -> bool:
+        try:
+            return parse_authority(host).host in self._known_hosts
+        except BadRequest:
+            return False
+
 
 class TunnelEntrance(_PinnedEntrance):
     """HTTP inside a CONNECT to a plain port: every request is for the host that was connected to."""
@@ -106,6 +128,9 @@ class TunnelEntrance(_PinnedEntrance):
         outer = self._candidates.authority
         if inner.host != outer.host or (inner.port or 80) != (outer.port or 80):
             raise BadRequest("the Host inside the tunnel is not the host of the tunnel")
+
+    def _check_page(self, head: RequestHead) -> None:
+        """Nothing: no browser opens a tunnel to a plain port for a page."""
 
 
 Entrance = ForwardEntrance | ReverseEntrance | TunnelEntrance

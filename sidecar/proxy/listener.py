@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import CannotBind
 from sidecar.proxy.connection import ClientConnection
+from sidecar.proxy.entrance import Entrance, ForwardEntrance
+from sidecar.proxy.routing import RoutingTable
 
 if TYPE_CHECKING:
     from sidecar.config.model import Bind
-    from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway
     from sidecar.telemetry.metrics import ListenerMeters
 
@@ -82,21 +83,28 @@ def _open_unix(bind: Bind) -> socket.socket:
     before = os.umask(0o177)
     try:
         sock.bind(str(path))
-        if bind.group:
-            shutil.chown(path, group=bind.group)
-        path.chmod(bind.mode)
+        try:
+            _set_permissions(bind)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         sock.listen(BACKLOG)
         sock.setblocking(False)
-    except LookupError as exc:
-        sock.close()
-        path.unlink(missing_ok=True)
-        raise OSError(errno.EINVAL, f"there is no group {bind.group}") from exc
     except BaseException:
         sock.close()
         raise
     finally:
         os.umask(before)
     return sock
+
+
+def _set_permissions(bind: Bind) -> None:
+    try:
+        if bind.group:
+            shutil.chown(bind.path, group=bind.group)
+    except LookupError as exc:
+        raise OSError(errno.EINVAL, f"there is no group {bind.group}") from exc
+    Path(bind.path).chmod(bind.mode)
 
 
 def _remove_stale(path: Path) -> None:
@@ -150,6 +158,19 @@ class Listener:
         """
         self._socket = open_socket(self.bind, f"listener {self.name}")
 
+    def adopt(self, bind: Bind) -> None:
+        """Take over the mode and group that a reload gives the Unix socket; the socket itself stays.
+
+        Raises:
+            CannotBind
+        """
+        if bind != self.bind:
+            try:
+                _set_permissions(bind)
+            except OSError as exc:
+                raise CannotBind(f"listener {self.name} cannot be given to others on {bind}: {_why(exc)}") from exc
+            self.bind = bind
+
     async def serve(self) -> None:
         """Accept connections from now on."""
         sock = self._socket
@@ -197,6 +218,7 @@ class Listener:
     def retire(self) -> None:
         """The configuration no longer names it: accept no more, close what is idle, end the rest after its answer."""
         self.retired = True
+        self.entrance = ForwardEntrance(RoutingTable(()))  # what is removed admits nothing any more
         if self._server is not None:
             self._server.close()
         self._remove_file()

@@ -175,7 +175,13 @@ class Relay:
     async def _dial(self) -> None:
         upstream = await self._gateway.pool.dial(self._origin, self._generation.limits)
         self._mark = perf_counter()
-        self._send(upstream)
+        token, route = self._token, self._route
+        if token is None or route is None or self._gateway.now() < token.usable_until:
+            return self._send(upstream)
+        # The token ran out while the connection was made, which waits in the pool for the next one.
+        self._upstream, upstream.reusable = upstream, True
+        self._give_back_upstream(True)
+        return await self._await_token(route)
 
     def _send(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
@@ -401,7 +407,7 @@ class Relay:
         self._relay_head(held.head, b"".join(held.body), held.ended)
         if held.lost is not None:
             self._abort_client()
-        elif not held.ended and upstream is not None:
+        elif not held.ended and upstream is not None and not self._upstream_paused:
             upstream.resume_reading()
 
     # --- the end ---
@@ -491,5 +497,4 @@ class Relay:
             )
 
     def __repr__(self) -> str:
-        state = "over" if self._is_over else "answering" if self._response_started else "asking"
-        return f"<Relay {self._head.method!r} {state}>"
+        return f"<Relay {self._head.method!r} {self._status or 'asking'}>"

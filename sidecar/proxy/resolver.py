@@ -11,7 +11,7 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import AddressDenied, UpstreamDNS
+from sidecar.errors import AddressDenied, Overloaded, UpstreamDNS
 from sidecar.proxy.addresses import IPAddress, OwnSockets, reason_to_refuse
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _MAX_NAMES: Final = 256
 _MAX_ADDRESSES: Final = 8
+_MAX_LOOKUPS_OF_STRANGERS: Final = 2
+"""Look-ups under way before a name without a route has to wait its turn elsewhere. They share a few threads with the
+names of routes and of IdPs (libuv has four), and a zone that does not answer holds a thread for many seconds."""
 
 
 async def system_lookup(host: str) -> list[str]:
@@ -64,7 +67,7 @@ class Resolver:
             UpstreamDNS: the name does not resolve.
             AddressDenied: it resolves only to addresses that are never upstreams.
         """
-        addresses = await self._addresses(host, ttl)
+        addresses = await self._addresses(host, ttl, routed=routed)
         allowed = [str(address) for address in addresses if self._may_dial(address, port, routed=routed)]
         if not allowed:
             raise AddressDenied("the host resolves only to addresses that are never upstreams")
@@ -77,7 +80,7 @@ class Resolver:
             self._own.has_port(port) and self._own.include(address, port, is_local=_belongs_to_this_machine(address))
         )
 
-    async def _addresses(self, host: str, ttl: float) -> list[IPAddress]:
+    async def _addresses(self, host: str, ttl: float, *, routed: bool) -> list[IPAddress]:
         try:
             return [ipaddress.ip_address(host)]
         except ValueError:
@@ -87,6 +90,8 @@ class Resolver:
         if known is not None and now < known[0]:
             return known[1]
         pending = self._pending.get(host)
+        if pending is None and not routed and len(self._pending) >= _MAX_LOOKUPS_OF_STRANGERS:
+            raise Overloaded("too many names are being looked up")
         if pending is None:
             pending = self._pending[host] = self._tasks.spawn(f"resolve {host}", self._look_up(host, ttl))
         found = await asyncio.shield(pending)
@@ -99,11 +104,13 @@ class Resolver:
         try:
             # A scope ("%eth0") only comes with link-local addresses, which are never dialled.
             found = [ipaddress.ip_address(text.partition("%")[0]) for text in await self._lookup(host)]
+            if not found:
+                return OSError("no address")
             if len(self._cache) >= _MAX_NAMES:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[host] = (asyncio.get_running_loop().time() + ttl, found[:_MAX_ADDRESSES])
             return found[:_MAX_ADDRESSES]
-        except (OSError, UnicodeError) as exc:
+        except (OSError, ValueError) as exc:  # a UnicodeError of a name that no resolver takes is a ValueError
             return exc
         finally:
             del self._pending[host]
@@ -114,9 +121,9 @@ def _belongs_to_this_machine(address: IPAddress) -> bool:
     if address.is_loopback:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True

@@ -95,10 +95,11 @@ async def handshake(sock: socket.socket, context: ssl.SSLContext, server_hostnam
         UpstreamTLS: the certificate or the name does not verify, or the peer speaks no acceptable TLS.
         UpstreamReset: the peer went away in the middle.
     """
-    tls = context.wrap_socket(
-        sock, server_hostname=server_hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
-    )
+    tls: socket.socket = sock
     try:
+        tls = context.wrap_socket(
+            sock, server_hostname=server_hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
         while True:
             try:
                 tls.do_handshake()
@@ -189,6 +190,9 @@ class TLSTransport(asyncio.Transport):
         if self._write_wants_read:
             self._write_wants_read = False
             self._flush()
+            self._maybe_resume_protocol()
+            if not (self._reading or self._write_wants_read or self._lost):
+                self._loop.remove_reader(self._fd)  # it was there for the write alone
         if not self._reading or self._lost or self._closing:
             return
         tls = self._tls
@@ -278,6 +282,7 @@ class TLSTransport(asyncio.Transport):
             return
         except ssl.SSLWantReadError:
             self._write_wants_read = True
+            self._watch_writable(self._read_wants_write)
             self._loop.add_reader(self._fd, self._on_readable)
             return
         except (ssl.SSLError, OSError) as exc:

@@ -32,6 +32,7 @@ class Tunnel(asyncio.Protocol):
         self._closed = closed
         self._transport: asyncio.Transport
         self._client_ended = False
+        self._client_reads = True
         self._upstream_ended = False
         self._is_open = False
         self._early = b""
@@ -49,7 +50,7 @@ class Tunnel(asyncio.Protocol):
             self._early = b""
         if self._upstream_ended:
             self._client.write_eof()
-        elif not self._transport.is_closing():
+        elif not self._transport.is_closing() and self._client_reads:
             self._transport.resume_reading()
 
     # --- from the upstream ---
@@ -97,6 +98,7 @@ class Tunnel(asyncio.Protocol):
 
     def client_writable(self, writable: bool) -> None:
         """Back-pressure from the client."""
+        self._client_reads = writable
         if self._transport.is_closing():
             return
         if writable:

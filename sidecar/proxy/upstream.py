@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import math
 import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -24,6 +25,7 @@ from sidecar.errors import (
 from sidecar.http.h1 import ChunkedDecoder, read_response_head
 from sidecar.http.message import END_OF_HEAD, ResponseHead, has_body
 from sidecar.proxy.tls import Contexts, TLSTransport, handshake
+from sidecar.runtime import Uniform, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,10 @@ IDLE_PER_ORIGIN: Final = 64
 """Connections kept per origin; more than the largest burst of one app, fewer than a server minds."""
 KEEP_ALIVE_MARGIN_SECONDS: Final = 1
 """Closed this much before the time the upstream announced, so that the race for the last moment is not run."""
+OLDEST_SECONDS: Final = 300.0
+AGE_SPREAD: Final = 0.2
+"""A connection that never rests is given up after this time, give or take a fifth: only a new one sees that the
+upstream's address or the CA bundle changed."""
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Unsent bytes towards one peer before the other side is told to wait; also what a stalled peer costs in memory."""
 
@@ -97,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         "keep_alive_seconds",
         "origin",
         "phase",
+        "retires_at",
         "reusable",
         "saw_eof",
         "served",
@@ -110,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reusable = False
         self.answered = False
         self.idle_until = 0.0
+        self.retires_at = math.inf
         self.keep_alive_seconds: int | None = None
         self.transport: asyncio.Transport
         self._limits = limits
@@ -322,7 +330,8 @@ class UpstreamPool:
         contexts: TLS contexts by CA file.
     """
 
-    def __init__(self, *, resolver: Resolver, contexts: Contexts) -> None:
+    def __init__(self, *, resolver: Resolver, contexts: Contexts, draw: Uniform = uniform) -> None:
+        self._draw = draw
         self._resolver = resolver
         self._contexts = contexts
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
@@ -346,7 +355,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection, now: float, idle_seconds: float) -> None:
         """Take a connection back after an exchange; kept if it can serve another one."""
-        if not connection.reusable:
+        if not connection.reusable or now >= connection.retires_at:
             connection.close()
             return
         announced = connection.keep_alive_seconds
@@ -384,6 +393,8 @@ class UpstreamPool:
         else:
             await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
         self._all.add(connection)
+        life = OLDEST_SECONDS * self._draw(1 - AGE_SPREAD, 1 + AGE_SPREAD)
+        connection.retires_at = asyncio.get_running_loop().time() + life
         return connection
 
     async def open_tunnel(self, origin: Origin, limits: Limits, protocol: asyncio.Protocol) -> None:

@@ -126,7 +126,10 @@ class Connection:
 
     def cut(self) -> None:
         """FIN from below TLS: the stream ends without a close_notify (a ragged end)."""
-        below = socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno()))
+        sock = self.writer.get_extra_info("socket")
+        if sock is None:  # the peer has broken off already
+            return
+        below = socket.socket(fileno=os.dup(sock.fileno()))
         below.shutdown(socket.SHUT_WR)
         below.close()
 

@@ -113,3 +113,13 @@ def test_own_sockets_are_replaced_whole() -> None:
     addresses.replace([("127.0.0.1", 6190)])
     assert [addresses.has_port(port) for port in (6180, 6181, 6190)] == [False, False, True]
     assert not addresses.include(address("127.0.0.1"), 6180, is_local=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2001:0:4136:e378:8000:63bf:5601:5601"],
+    ids=["compatible", "NAT64 for local use", "Teredo"],
+)
+def test_metadata_is_recognised_inside_the_rarer_wrappings_too(text: str) -> None:
+    assert embedded(address(text)) == address("169.254.169.254")
+    assert reason_to_refuse(address(text), routed=True)

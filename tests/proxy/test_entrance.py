@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from sidecar.errors import BadRequest, HostUnknown, SidecarError
+from sidecar.errors import BadRequest, HostUnknown, OriginForeign, SidecarError
 from sidecar.http.message import RequestHead
 from sidecar.proxy.authority import Authority
 from sidecar.proxy.entrance import (
@@ -217,3 +217,46 @@ def test_connect_names_host_and_port(target: bytes, authority: tuple[str, int]) 
 def test_any_other_target_of_connect_is_refused(target: bytes) -> None:
     with pytest.raises(BadRequest):
         connect_authority(head(target, b"api.example.com", b"CONNECT"))
+
+
+# --- web pages -------------------------------------------------------------------------------------------------------
+
+
+def from_a_page(*fields: tuple[bytes, bytes]) -> RequestHead:
+    request = head(b"/v1/transfer", b"127.0.0.1:6190", b"POST")
+    request.browser = list(fields)
+    return request
+
+
+REVERSE = reverse_entrance(table(), "https://api.example.com", ("app.example.com",), "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"origin", b"https://evil.example"),
+        (b"origin", b"https://evil.example:6190"),
+        (b"origin", b"http://127.0.0.1.evil.example"),
+        (b"origin", b"null"),
+        (b"origin", b"file://"),
+        (b"sec-fetch-site", b"cross-site"),
+        (b"sec-fetch-site", b"same-site"),
+    ],
+)
+def test_a_page_of_another_site_cannot_spend_the_token_through_a_base_url(field: tuple[bytes, bytes]) -> None:
+    assert refusal(REVERSE, from_a_page(field)) is OriginForeign
+    assert refusal(REVERSE, from_a_page((b"sec-fetch-site", b"none"), field)) is OriginForeign
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"origin", b"http://localhost:3000"),
+        (b"origin", b"http://127.0.0.1:6190"),
+        (b"origin", b"https://app.example.com"),
+        (b"sec-fetch-site", b"same-origin"),
+        (b"sec-fetch-site", b"none"),
+    ],
+)
+def test_pages_of_the_listener_itself_and_of_named_hosts_may_use_it(field: tuple[bytes, bytes]) -> None:
+    assert REVERSE.admit(from_a_page(field))[1] == b"/v1/transfer"

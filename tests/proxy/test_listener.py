@@ -145,3 +145,14 @@ async def test_idle_connections_to_upstreams_are_closed_after_their_time(rig: Ri
     await until(connection.ended.is_set, "the idle connection is closed")
     assert len(rig.sidecar.gateway.pool._all) == 0
     assert (await client.ask(get(f"{URL}/"))).status == 200
+
+
+async def test_a_reload_can_change_the_mode_of_a_socket_that_stays_open(rig: Rig, tmp_path: Path) -> None:
+    file = tmp_path / "proxy.sock"
+    await rig.start(listeners=[{"name": "egress", "mode": "forward", "bind": {"unix": str(file), "mode": "0600"}}])
+    listener = rig.sidecar.listeners[0]
+    listener.adopt(Bind(path=str(file), mode=0o660))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o660
+    with pytest.raises(CannotBind, match="there is no group"):
+        listener.adopt(Bind(path=str(file), mode=0o660, group="no-such-group"))
+    assert listener.bind == Bind(path=str(file), mode=0o660)

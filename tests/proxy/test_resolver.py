@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.errors import AddressDenied, UpstreamDNS
+from sidecar.errors import AddressDenied, Overloaded, UpstreamDNS
 from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.runtime import Tasks
@@ -232,3 +232,26 @@ async def test_the_system_s_look_up_gives_each_address_once() -> None:
     found = await system_lookup("localhost")
     assert set(found) <= {"127.0.0.1", "::1"}
     assert len(found) == len(set(found)) > 0
+
+
+async def test_names_without_a_route_never_take_all_the_threads(tasks: Tasks) -> None:
+    lookup = ScriptedLookup(["192.0.2.1"])
+    lookup.open.clear()
+    names = resolver(tasks, lookup)
+    slow = [asyncio.create_task(names.resolve(f"slow{i}.test", 443, routed=False, ttl=5)) for i in range(2)]
+    await settled()
+    with pytest.raises(Overloaded):
+        await names.resolve("slow2.test", 443, routed=False, ttl=5)
+    routed = asyncio.create_task(names.resolve("api.test", 443, routed=True, ttl=5))
+    await settled()
+    assert lookup.asked == ["slow0.test", "slow1.test", "api.test"]
+    lookup.open.set()
+    assert [await each for each in (*slow, routed)] == [["192.0.2.1"]] * 3
+
+
+async def test_a_name_without_addresses_does_not_resolve_and_is_asked_for_again(tasks: Tasks) -> None:
+    names = resolver(tasks, ScriptedLookup([], ["no address"], ["192.0.2.1"]))
+    for _ in range(2):
+        with pytest.raises(UpstreamDNS):
+            await names.resolve("api.test", 443, routed=True, ttl=5)
+    assert await names.resolve("api.test", 443, routed=True, ttl=5) == ["192.0.2.1"]

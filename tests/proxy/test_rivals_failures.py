@@ -114,3 +114,20 @@ async def test_a_connect_answered_405(rig: Rig, authority: str) -> None:
     client: RawClient = await rig.client(listener)
     await client.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
     assert int((await client.head())[9:12]) == status
+
+
+async def test_an_expired_token_injected_after_a_slow_connect(rig: Rig) -> None:
+    """The token was taken before the connection was made, and ran out while it was."""
+
+    class SlowNames(dict[str, list[str] | None]):
+        def get(self, name: str, default: object = None) -> list[str] | None:
+            rig.clock.ahead += 3601
+            rig.names = dict(self)
+            return rig.names.get(name)
+
+    await rig.start()
+    rig.names = SlowNames(rig.names)
+    client = await rig.client()
+    assert (await client.ask(get(f"{URL}/"))).status == 200
+    assert rig.secure.tokens == [rig.idp.issued[-1]]
+    assert len(rig.idp.issued) == 2

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import socket
 import ssl
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -292,3 +293,23 @@ async def test_both_directions_move_at_once(pair: Pair) -> None:
     await until(lambda: len(pair.protocol.received) == 16 * len(pattern), "all of it comes back", seconds=20)
     await sending_back
     assert pair.protocol.received == pattern * 16
+
+
+async def test_a_peer_that_is_gone_before_tls_begins_is_a_reset_and_leaves_no_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        theirs.close()
+        with pytest.raises((UpstreamReset, UpstreamTLS)):
+            await handshake(ours, client_context(None), "api.test")
+        assert ours.fileno() == -1
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        client = socket.create_connection(listener.getsockname())
+        client.setblocking(False)
+        accepted, _ = listener.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        with pytest.raises(UpstreamReset):
+            await handshake(client, client_context(None), "api.test")
+        assert client.fileno() == -1

@@ -407,3 +407,14 @@ async def test_an_origin_that_closes_kept_connections_at_random_costs_gets_nothi
             assert received.get(target, 0) <= 1
     assert 0 < refused < 50
     assert rig.value("upstream_errors_total", route="api", reason="reset") == refused
+
+
+async def test_a_connection_that_never_rests_is_given_up_when_it_is_old(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    await assert_goes_on(client)
+    [connection] = rig.sidecar.gateway.pool._all
+    connection.retires_at = rig.sidecar.gateway.loop_time()
+    await assert_goes_on(client)
+    await assert_goes_on(client)
+    assert len(rig.secure.connections) == 2
