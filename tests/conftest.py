@@ -1,0 +1,30 @@
+"""A canary over the whole suite: nothing that any test makes the sidecar say may hold a token.
+
+Every token of the mock provider has a shape of its own. What a test prints, the sidecar's log lines among it, is looked
+through when the test is over; a token in it fails the test, whatever else it asserted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+TOKEN: Final = re.compile(r"[\w.]+-[\w.]+-\d+-[0-9a-f]{32}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "teardown" and report.passed:
+        said = "\n".join(content for _, content in report.sections)
+        if TOKEN.search(said):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: a token stands in what this test made the sidecar say"
+    return report

@@ -1,0 +1,13 @@
+"""The canary that watches over every other test does find what it looks for."""
+
+from __future__ import annotations
+
+from sidecar.simulation.idp import MockIdP
+from tests.conftest import TOKEN
+
+
+async def test_the_canary_knows_the_tokens_of_the_mock_provider() -> None:
+    async with MockIdP(marker="demo.token") as idp:
+        token, _ = idp._token("client")
+    assert TOKEN.search(f'{{"authorization":"Bearer {token}"}}')
+    assert not TOKEN.search('{"event":"token_refreshed","credential":"orders","generation":1}')
