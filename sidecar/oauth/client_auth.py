@@ -14,6 +14,8 @@ from urllib.parse import quote_plus
 
 from authlib.oauth2.auth import ClientAuth
 
+from sidecar.errors import TokenRefused
+
 if TYPE_CHECKING:
     from sidecar.config.model import Credential
     from sidecar.secrets import Secret
@@ -29,7 +31,11 @@ class TokenRequest:
 
 
 def authenticate(request: TokenRequest, credential: Credential, secret: Secret) -> TokenRequest:
-    """The request with the client's id and secret in it, where ``client_auth`` says."""
+    """The request with the client's id and secret in it, where ``client_auth`` says.
+
+    Raises:
+        TokenRefused: a method this version has not; the configuration refuses it before.
+    """
     auth = _client_auth(credential, secret.reveal())
     url, headers, body = auth.prepare("POST", request.url, dict(request.headers), request.body.decode())
     return TokenRequest(url, headers, body.encode())
@@ -45,7 +51,7 @@ def _client_auth(credential: Credential, secret: str) -> ClientAuth:
         case "client_secret_post", _:
             return ClientAuth(client_id, secret, "client_secret_post")
         case method, _:
-            raise NotImplementedError(f"client_auth {method} is refused by the configuration")
+            raise TokenRefused(f"client_auth {method} is not supported by this version")
 
 
 def _raw_basic(

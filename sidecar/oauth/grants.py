@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 
+from sidecar.errors import TokenRefused
 from sidecar.oauth.client_auth import TokenRequest, authenticate
 from sidecar.oauth.token import Expected
 
@@ -24,12 +25,16 @@ NEEDS_LOGIN: Final = frozenset({"refresh_token", "authorization_code", "device_c
 
 
 def token_request(credential: Credential, *, token_url: str, secret: Secret) -> TokenRequest:
-    """The request for a token of this credential, as RFC 6749 section 4.4.2 has it for ``client_credentials``."""
+    """The request for a token of this credential, as RFC 6749 section 4.4.2 has it for ``client_credentials``.
+
+    Raises:
+        TokenRefused: a grant or a client authentication this version has not; the configuration refuses it before.
+    """
     match credential.grant:
         case "client_credentials":
             return authenticate(_client_credentials(credential, token_url), credential, secret)
         case grant:
-            raise NotImplementedError(f"grant {grant} is refused by the configuration")
+            raise TokenRefused(f"grant {grant} is not supported by this version")
 
 
 def _client_credentials(credential: Credential, token_url: str) -> TokenRequest:

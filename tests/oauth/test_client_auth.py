@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from sidecar.config.model import Credential
+from sidecar.errors import TokenRefused
 from sidecar.oauth.client_auth import TokenRequest, authenticate
 from sidecar.secrets import Secret
 
@@ -65,5 +66,5 @@ def test_a_request_shows_no_secret(method: str) -> None:
 
 
 def test_a_method_without_its_feature_is_an_error_and_not_a_guess() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TokenRefused, match="not supported by this version"):
         prove("s", client_auth="private_key_jwt")

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from sidecar.config.model import Credential
+from sidecar.errors import TokenRefused
 from sidecar.oauth.grants import expected, token_request
 from sidecar.secrets import Secret
 
@@ -58,7 +59,7 @@ def test_requests_do_not_share_their_headers() -> None:
 
 
 def test_a_grant_without_its_feature_is_an_error_and_not_a_guess() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TokenRefused, match="not supported by this version"):
         request(grant="jwt_bearer")
 
 
