@@ -16,6 +16,7 @@ from sidecar import __version__
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
 from sidecar.config import advice, load
+from sidecar.config.files import local_ca_files
 from sidecar.config.reload import Watched, watch
 from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.addresses import OwnSockets
@@ -315,9 +316,11 @@ class Sidecar:
     def watch(self, path: Path, since: Watched, asked: asyncio.Event) -> None:
         """Reload when the file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
 
-        A CA bundle that changes needs no reload: it is read again with the next connection.
+        So does a change of the local CA. A CA bundle that changes needs no reload: it is read again with the next
+        connection.
         """
-        self._tasks.spawn("watch the configuration", watch(path, self._clock, asked.set, since=since))
+        watching = watch(path, self._clock, asked.set, also=lambda: local_ca_files(self.configuration), since=since)
+        self._tasks.spawn("watch the configuration", watching)
         self._tasks.spawn("reload", self._reload_when_asked(path, asked))
 
     async def _reload_when_asked(self, path: Path, asked: asyncio.Event) -> None:

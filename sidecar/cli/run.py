@@ -17,6 +17,7 @@ import uvloop
 
 from sidecar.cli import default_config
 from sidecar.config import load, reload
+from sidecar.config.files import local_ca_files
 from sidecar.errors import ConfigurationInvalid
 from sidecar.telemetry import log
 
@@ -49,6 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
     path = _configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
+    watched.include(local_ca_files(configuration))  # before they are read to be used
     load.missing_secrets(configuration)
     log.configure(configuration.log.level)
     keep_memory_private()

@@ -31,6 +31,13 @@ def ca_files(configuration: Configuration) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(named) if name is not None]
 
 
+def local_ca_files(configuration: Configuration) -> list[Path]:
+    """The local CA's certificate and key: when they change, contexts made with them are no longer right."""
+    section = configuration.interception
+    named = () if section is None else (Path(section.certificate), section.key.path)
+    return [path for path in named if path is not None]
+
+
 def refuse_unreadable(found: Found) -> None:
     """Note every CA bundle that cannot be used, where the configuration names it."""
     sections: list[tuple[KeyPath, Credential | Route]] = [*found.each(Credential), *found.each(Route)]

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sidecar.config.hosts import is_address
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
@@ -71,9 +70,14 @@ def read(certificate: Path, key: SecretReference) -> LocalCAFiles:
     """
     chain = read_chain(certificate)
     private = read_key(key)
-    if private.public_key() != chain[0].public_key():
+    if not belong_together(chain[0], private):
         raise UnusableKey("the key belongs to another certificate")
     return LocalCAFiles(chain, private)
+
+
+def belong_together(certificate: x509.Certificate, key: SigningKey) -> bool:
+    """Whether this is the key that the certificate is for."""
+    return certificate.public_key() == key.public_key()
 
 
 def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
@@ -132,19 +136,17 @@ def _refuse_open_file(reference: SecretReference) -> None:
     assert path is not None  # noqa: S101 - the rules allow file: and cred: only
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        raise UnusableKey(
-            f"{path} has mode {mode:04o}, and whoever has this key can pose as the hosts: chmod 600 {path}"
-        )
+        raise UnusableKey(f"{path} has mode {mode:04o}, but a CA's key is for its owner alone: chmod 600 {path}")
 
 
 # --- validity ----------------------------------------------------------------------------------------------------
 
 
-def out_of_time(certificate: x509.Certificate, now: datetime.datetime) -> str | None:
-    """Why a CA does not sign at this moment; None while it does."""
-    if now >= certificate.not_valid_after_utc:
-        return f"the CA expired on {certificate.not_valid_after_utc:%Y-%m-%d}: make a new one with 'sidecar ca'"
-    if now < certificate.not_valid_before_utc:
+def out_of_time(certificate: x509.Certificate, now: float) -> str | None:
+    """Why a CA does not sign at this Unix time; None while it does."""
+    if now >= certificate.not_valid_after_utc.timestamp():
+        return f"the CA expired on {certificate.not_valid_after_utc:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
+    if now < certificate.not_valid_before_utc.timestamp():
         return f"the CA is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
     return None
 

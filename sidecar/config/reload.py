@@ -41,14 +41,18 @@ class Watched:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._seen: dict[Path, Stamp | None] = {path: stamp(path) for path in paths}
 
+    def include(self, paths: Iterable[Path]) -> None:
+        """Watch these, too; those that are new from how they are now on."""
+        for path in paths:
+            if path not in self._seen:
+                self._seen[path] = stamp(path)
+
     def changed(self, paths: Iterable[Path] = ()) -> list[Path]:
         """Files that are others than when last asked; ``paths`` are taken in, and watched from now on.
 
         A file that is gone is no change until it is back: editors and mounts take it away for a moment.
         """
-        for path in paths:
-            if path not in self._seen:
-                self._seen[path] = stamp(path)
+        self.include(paths)
         now = {path: stamp(path) for path in self._seen}
         found = [path for path, mark in now.items() if mark is not None and mark != self._seen[path]]
         for path in found:

@@ -142,7 +142,7 @@ class LocalCA:
 
     def _refuse(self, host: str, now: float) -> None:
         certificate = self._ca.certificate
-        if reason := local_ca.out_of_time(certificate, datetime.datetime.fromtimestamp(now, datetime.UTC)):
+        if reason := local_ca.out_of_time(certificate, now):
             raise TunnelDenied(reason)
         if not local_ca.covers(certificate, host):
             raise TunnelDenied("the local CA's name constraints do not cover this host: renew it with 'sidecar ca'")
@@ -169,7 +169,11 @@ class LocalCA:
         )
 
     def _name_check(self, host: str) -> NameCheck:
-        """What refuses every name but the host's. Addresses are not sent in SNI (RFC 6066 section 3)."""
+        """What refuses every name but the host's. Addresses are not sent in SNI (RFC 6066 section 3).
+
+        For a session that TLS 1.2 resumes, OpenSSL gives the name it began with, and contexts do not take each other's
+        sessions: so a session stays with its host, whatever a client says when it comes back.
+        """
         wanted = None if is_address(host) else host
         refused = self._refused
 

@@ -204,3 +204,15 @@ async def test_a_reload_that_takes_long_is_waited_for(file: Path) -> None:
         await clock.advance(ONE_LOOK)
         await clock.advance(ONE_LOOK)
         assert finished.count == 2
+
+
+def test_a_file_that_is_included_is_watched_from_then_on(file: Path, tmp_path: Path) -> None:
+    watched, other = Watched((file,)), tmp_path / "ca.pem"
+    other.write_text("one")
+    watched.include((other, file))
+    file.write_text("changed")
+
+    other.write_text("another")
+    watched.include((other,))
+
+    assert watched.changed((other,)) == [file, other]
