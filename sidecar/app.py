@@ -22,10 +22,10 @@ from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
 from sidecar.proxy.listener import Listener, sweep, sweep_interval
+from sidecar.proxy.pool import UpstreamPool
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
-from sidecar.proxy.upstream import UpstreamPool
 from sidecar.runtime import Clock, SystemClock, Tasks, Uniform, uniform
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
@@ -171,6 +171,7 @@ class Sidecar:
         by_name = {each.name: each for each in configuration.listeners}
         for listener in self.listeners:
             listener.entrance = _entrance(by_name[listener.name], table)
+            listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
         self.configuration = configuration
@@ -190,6 +191,7 @@ class Sidecar:
             if_present=config.if_present,
             fail_open=config.on_failure == "open",
             ca_file=config.ca_file,
+            intercept=config.intercept,
         )
 
     def _switch_access_log(self, wanted: bool) -> None:
@@ -300,7 +302,7 @@ class Sidecar:
         if listener.name != name:
             listener.name = name
             listener.meters = self.metrics.listener(name)
-            listener.meters.connections_open.value = len(listener.connections)
+            listener.meters.connections_open.value = len(listener.holders)
 
     def _forget(self, *, routes: Iterable[str], listeners: Iterable[str]) -> None:
         for label in routes:
@@ -353,9 +355,9 @@ class Sidecar:
 
     def _busy(self, now: float) -> bool:
         return any(
-            connection.is_busy(now, QUIET_SECONDS)
+            holder.is_busy(now, QUIET_SECONDS)
             for listener in (*self.listeners, *self._retired)
-            for connection in listener.connections
+            for holder in listener.holders
         )
 
     async def close(self) -> None:
@@ -380,7 +382,7 @@ class Sidecar:
         while True:
             await asyncio.sleep(sweep_interval(self.gateway))
             # What a retired listener still serves has its deadlines like everything else.
-            self._retired = [listener for listener in self._retired if listener.connections]
+            self._retired = [listener for listener in self._retired if listener.holders]
             sweep(self.gateway, [*self.listeners, *self._retired])
 
     def _crashed(self, task: str, error: BaseException) -> None:

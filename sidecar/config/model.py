@@ -97,6 +97,7 @@ class Listener(Model, frozen=True, kw_only=True):
     beyond_loopback: bool = False
     upstream: URL | None = None
     hosts: tuple[HostName, ...] = ()
+    trust_forwarded: bool = False
 
 
 class Telemetry(Model, frozen=True, kw_only=True):
@@ -241,7 +242,10 @@ class Limits(Model, frozen=True, kw_only=True):
     token_wait: Pause = 5.0
     token_request: Duration = 10.0
     replay_body: Size = 64 * 1024
+    body: Size | None = None
     connections: Count = 1024
+    upstream_connections: Count = 256
+    pending: Count = 1024
     dns_ttl: Pause = 5.0
     drain: Pause = 25.0
 
