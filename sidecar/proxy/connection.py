@@ -19,14 +19,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sidecar.errors import (
-    BadRequest,
-    Denied,
-    HeadTimeout,
-    HeadTooLarge,
-    Overloaded,
-    SidecarError,
-)
+from sidecar.errors import BadRequest, Denied, HeadTimeout, HeadTooLarge, Overloaded, SidecarError
 from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
 from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead
@@ -39,6 +32,7 @@ from sidecar.proxy.upstream import WRITE_HIGH_WATER
 
 if TYPE_CHECKING:
     from sidecar.config.model import Limits
+    from sidecar.proxy.admission import Admission
     from sidecar.proxy.authority import Authority
     from sidecar.proxy.gateway import Gateway, Generation
 
@@ -77,6 +71,7 @@ class Listening(Protocol):
     gateway: Gateway
     name: str
     entrance: Entrance
+    admission: Admission | None
     retired: bool
 
     def opened(self, connection: ClientConnection) -> bool:
@@ -125,6 +120,11 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         if self._listener.opened(self):
             self.set_deadline(self.gateway.generation.limits.client_idle)
+            try:
+                if self._listener.admission is not None:
+                    self._listener.admission.meet(transport)
+            except Denied as refused:
+                self._refuse(refused)
         else:
             error = Overloaded("too many connections to the sidecar")
             self.write(self.gateway.answer(error, method=b"", close=True))
@@ -261,15 +261,18 @@ class ClientConnection(asyncio.Protocol):
             if len(raw) > limits.head:
                 raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
             head = read_request_head(raw, max_fields=limits.fields, max_target=limits.target)
-            self._serve(head)
+            self._serve(head, raw)
         except SidecarError as error:
             self._refuse(error, head)
 
-    def _serve(self, head: RequestHead) -> None:
+    def _serve(self, head: RequestHead, raw: bytes) -> None:
         gateway = self.gateway
         generation = gateway.generation
         if head.via:
             refuse_loop(head, gateway.pseudonym)
+        admission = self._listener.admission
+        if admission is not None and self._tunnel_to is None:
+            admission.check(head, raw, self._transport)
         entrance = self._listener.entrance
         if self._tunnel_to is not None:
             entrance = TunnelEntrance(generation.table.candidates("http", self._tunnel_to))
