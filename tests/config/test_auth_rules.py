@@ -39,6 +39,12 @@ def test_each_form_is_taken_where_it_belongs(form: str, auth: str, messages: Mes
     assert messages(listener(form, auth)) == []
 
 
+def test_an_empty_password_is_none(messages: Messages) -> None:
+    text = listener(FORWARD, "proxy_password: ''") + "allow_inline_secrets: true\n"
+
+    assert messages(text) == ["4: 'proxy_password': it is empty"]
+
+
 def test_the_forms_are_in_the_model() -> None:
     [one] = load.parse(listener(SOCKET, "peer_uids: [1000]"), "config.yaml").listeners
 
