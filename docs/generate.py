@@ -56,6 +56,10 @@ REMEDIES: Final = {
     "authorization_refused": "leave `Authorization` out, or change the route's `if_present`",
     "host_unknown": "call the listener by its address, or add the name to its `hosts`",
     "origin_foreign": "web pages of other sites may not use a base URL; name the page's host under `hosts` if it may",
+    "proxy_auth_required": "put the password into the proxy's URL, `HTTP_PROXY=http://any:PASSWORD@host:port`; after a "
+    "rotation, restart what still has the old one",
+    "key_refused": "send the listener's `auth` header once, with the value that its secret holds now",
+    "peer_refused": "run the app as one of the listener's `peer_uids`, or add its user there",
     "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
     "sockets, are never upstreams; loopback only with a route",
     "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",

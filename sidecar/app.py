@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Final
 from sidecar import __version__
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import advice, load
+from sidecar.config import advice, files, load
 from sidecar.config.reload import Watched, watch
-from sidecar.errors import InternalError, SidecarError
+from sidecar.errors import InternalError, SecretMissing, SidecarError
 from sidecar.proxy.addresses import OwnSockets
+from sidecar.proxy.admission import Admission, admission
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
 from sidecar.proxy.listener import Listener, sweep, sweep_interval
+from sidecar.proxy.peer import peer_uid
 from sidecar.proxy.pool import UpstreamPool
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
 from sidecar.runtime import Clock, SystemClock, Tasks, Uniform, uniform
+from sidecar.secrets import SecretReference
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
@@ -96,6 +99,7 @@ class Sidecar:
         self.listeners: list[Listener] = []
         self._retired: list[Listener] = []
         self.telemetry: TelemetryServer | None = None
+        self._watched = Watched(())
 
     # --- start ---
 
@@ -103,9 +107,11 @@ class Sidecar:
         """Bind everything, then serve.
 
         Raises:
+            SecretMissing: a listener's secret cannot be read.
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
+        admissions = _admissions(configuration)
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         try:
@@ -117,7 +123,7 @@ class Sidecar:
             raise
         self._note_own_sockets()
         await self.broker.apply(configuration.credentials, configuration.limits)
-        self._enter(configuration)
+        self._enter(configuration, admissions)
         for listener in self.listeners:
             await listener.serve()
         await self.telemetry.serve()
@@ -159,7 +165,7 @@ class Sidecar:
 
     # --- a generation ---
 
-    def _enter(self, configuration: Configuration) -> None:
+    def _enter(self, configuration: Configuration, admissions: Admissions) -> None:
         """Make the configuration the one that requests are served under. Nothing here can fail."""
         table = RoutingTable(self._route(each) for each in configuration.routes)
         self.gateway.generation = Generation(
@@ -171,6 +177,7 @@ class Sidecar:
         by_name = {each.name: each for each in configuration.listeners}
         for listener in self.listeners:
             listener.entrance = _entrance(by_name[listener.name], table)
+            listener.admission = admissions[listener.name]
             listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
@@ -218,12 +225,14 @@ class Sidecar:
         """
         try:
             # In a thread: a large file takes tens of milliseconds, which requests would wait out.
-            configuration = await asyncio.to_thread(_read, path)
+            configuration = await asyncio.to_thread(load.load, path)
+            self._watched.take_in(files.listener_secrets(configuration))
+            admissions = await asyncio.to_thread(_secrets, configuration)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
             return False
-        await self._swap(configuration, opened)
+        await self._swap(configuration, admissions, opened)
         self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
@@ -271,7 +280,12 @@ class Sidecar:
             raise
         return fresh, telemetry
 
-    async def _swap(self, configuration: Configuration, opened: tuple[list[Listener], TelemetryServer | None]) -> None:
+    async def _swap(
+        self,
+        configuration: Configuration,
+        admissions: Admissions,
+        opened: tuple[list[Listener], TelemetryServer | None],
+    ) -> None:
         fresh, telemetry = opened
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
@@ -281,7 +295,7 @@ class Sidecar:
         self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh
         for listener in self.listeners:
             self._rename(listener, wanted[str(listener.bind)].name)
-        self._enter(configuration)
+        self._enter(configuration, admissions)
         for listener in fresh:
             await listener.serve()
         if telemetry is not None:
@@ -315,10 +329,11 @@ class Sidecar:
         self.metrics.config_last_reload_success_timestamp.value = self._clock.wall()
 
     def watch(self, path: Path, since: Watched, asked: asyncio.Event) -> None:
-        """Reload when the file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
+        """Reload when a watched file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
 
-        A CA bundle that changes needs no reload: it is read again with the next connection.
+        A CA bundle that changes needs no reload: it is read again with the next connection. A listener's secret does.
         """
+        self._watched = since
         self._tasks.spawn("watch the configuration", watch(path, self._clock, asked.set, since=since))
         self._tasks.spawn("reload", self._reload_when_asked(path, asked))
 
@@ -390,15 +405,29 @@ class Sidecar:
             self.log.error("task_crashed", task=task, exc_info=error)
 
 
-def _read(path: Path) -> Configuration:
-    """Load and check a configuration.
+Admissions = dict[str, Admission | None]
+"""Who may use each listener, by its name."""
+
+
+def _secrets(configuration: Configuration) -> Admissions:
+    """See whether every secret is there, and read those of the listeners.
 
     Raises:
-        ConfigurationErrors, SecretMissing
+        SecretMissing
     """
-    configuration = load.load(path)
     load.missing_secrets(configuration)
-    return configuration
+    return _admissions(configuration)
+
+
+def _admissions(configuration: Configuration) -> Admissions:
+    return {each.name: _admission(each) for each in configuration.listeners}
+
+
+def _admission(config: model.Listener) -> Admission | None:
+    try:
+        return admission(config.auth, SecretReference.read, peer_uid)
+    except SecretMissing as exc:
+        raise SecretMissing(f"listeners.{config.name}.auth: {exc.detail}") from exc
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

@@ -135,6 +135,20 @@ class OriginForeign(Denied):
     fault = Fault.CLIENT
 
 
+class ProxyAuthRequired(Denied):
+    reason, title, status = "proxy_auth_required", "The proxy wants its password", 407
+    fault = Fault.CLIENT
+
+
+class KeyRefused(Denied):
+    reason, title = "key_refused", "The listener wants its key"
+    fault = Fault.CLIENT
+
+
+class PeerRefused(Denied):
+    reason, title = "peer_refused", "Processes of this user may not use the socket"
+
+
 class AddressDenied(Denied):
     reason, title = "address_denied", "The host resolves to an address that is never an upstream"
 

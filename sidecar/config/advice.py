@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from sidecar.config import hosts
 from sidecar.config.files import references
 
 if TYPE_CHECKING:
@@ -24,12 +25,20 @@ _CONTAINER_MOUNTS: Final = ("/run/secrets/", "/var/run/secrets/", "/run/credenti
 def warnings(configuration: Configuration) -> list[str]:
     """Every warning about a configuration, each one sentence that begins with the key it is about."""
     return [
+        *_readable_keys(configuration),
         *_unused_credentials(configuration),
         *_scopes_not_asked_for(configuration),
         *_open_routes(configuration),
         *_inline_secrets(configuration),
         *secret_warnings(configuration),
     ]
+
+
+def _readable_keys(configuration: Configuration) -> Iterator[str]:
+    for listener in configuration.listeners:
+        bind = listener.bind
+        if listener.auth != "none" and not bind.is_unix and not hosts.is_loopback(bind.host):
+            yield f"listeners.{listener.name}.auth: beyond loopback it travels over http, readable by all on the way"
 
 
 def _unused_credentials(configuration: Configuration) -> Iterator[str]:

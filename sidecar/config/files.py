@@ -31,6 +31,13 @@ def ca_files(configuration: Configuration) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(named) if name is not None]
 
 
+def listener_secrets(configuration: Configuration) -> list[Path]:
+    """The files that hold the secrets of listeners: those are read with the configuration, so they are watched with it.
+    What a credential needs is read again for each token request instead."""
+    found = [reference.path for _, reference in _references(configuration.listeners, ())]
+    return [path for path in found if path is not None]
+
+
 def refuse_unreadable(found: Found) -> None:
     """Note every CA bundle that cannot be used, where the configuration names it."""
     sections: list[tuple[KeyPath, Credential | Route]] = [*found.each(Credential), *found.each(Route)]
@@ -81,7 +88,7 @@ def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRefe
                 yield from _references(element, (*path, name))
         case tuple():
             for index, element in enumerate(value):
-                yield from _references(element, (*path, index))
+                yield from _references(element, (*path, getattr(element, "name", index)))
 
 
 def missing_secrets(configuration: Configuration) -> None:

@@ -79,7 +79,7 @@ class Bind(Model, frozen=True, kw_only=True):
 
 
 class ListenerAuth(Model, frozen=True, kw_only=True):
-    """Who may use a listener; at most one of the three forms."""
+    """Who may use a listener: one of three forms, proxy_password, header with value, or peer_uids."""
 
     proxy_password: SecretReference | None = None
     header: FieldName | None = None
@@ -276,7 +276,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "listeners.*.auth": (),
     "admin": (),
     "credentials.*.provider": (),
     "credentials.*.grant": (

@@ -208,6 +208,6 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def encode_chunk(data: bytes, *, last: bool) -> bytes:
-    """One chunk, and the body's end behind it if it is the last; no chunk for no bytes, because that would be the end."""
+    """One chunk, and behind the last one the end of the body; no chunk for no bytes, because that would be the end."""
     chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
     return chunk + _LAST_CHUNK if last else chunk

@@ -50,6 +50,8 @@ _PROXY_STATUS: Final = {
     "token_unavailable": "proxy_configuration_error",
 }
 TYPE_BASE: Final = "urn:token-sidecar:reason:"
+CHALLENGE: Final = b'Proxy-Authenticate: Basic realm="token-sidecar"'
+"""What a 407 must say (RFC 9110 section 15.5.8); the realm is one for all, so it tells nothing of the listener."""
 SHORTEST_RETRY_AFTER_SECONDS: Final = 1
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600
 
@@ -86,6 +88,8 @@ def answer(
         wanted = min(error.retry_after_seconds or 0, LONGEST_RETRY_AFTER_SECONDS)
         seconds = max(SHORTEST_RETRY_AFTER_SECONDS, math.ceil(wanted))
         lines.append(b"Retry-After: %d" % seconds)
+    if error.status == 407:
+        lines.append(CHALLENGE)
     if close:
         lines.append(b"Connection: close")
     head = b"\r\n".join(lines) + b"\r\n\r\n"

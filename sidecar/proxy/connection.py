@@ -17,14 +17,7 @@ import enum
 import math
 from typing import TYPE_CHECKING
 
-from sidecar.errors import (
-    BadRequest,
-    Denied,
-    HeadTimeout,
-    HeadTooLarge,
-    Overloaded,
-    SidecarError,
-)
+from sidecar.errors import BadRequest, Denied, HeadTimeout, HeadTooLarge, Overloaded, SidecarError
 from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
 from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead
@@ -102,7 +95,13 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.attach(transport)  # type: ignore[arg-type] # always a stream transport
-        if not self._listener.opened(self):
+        if self._listener.opened(self):
+            try:
+                if self._listener.admission is not None:
+                    self._listener.admission.meet(transport)
+            except Denied as refused:
+                self._refuse(refused)
+        else:
             error = Overloaded("too many connections to the sidecar")
             self.write(self.gateway.answer(error, method=b"", close=True))
             self._linger()
@@ -229,15 +228,18 @@ class ClientConnection(asyncio.Protocol):
             if len(raw) > limits.head:
                 raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
             head = read_request_head(raw, max_fields=limits.fields, max_target=limits.target)
-            self._serve(head)
+            self._serve(head, raw)
         except SidecarError as error:
             self._refuse(error, head)
 
-    def _serve(self, head: RequestHead) -> None:
+    def _serve(self, head: RequestHead, raw: bytes) -> None:
         gateway = self.gateway
         generation = gateway.generation
         if head.via:
             refuse_loop(head, gateway.pseudonym)
+        admission = self._listener.admission
+        if admission is not None and self._inside is None:
+            admission.check(head, raw, self._transport)
         entrance = self._listener.entrance
         if self._inside is not None:
             entrance = TunnelEntrance(generation.table.candidates(self._inside.scheme, self._inside.authority))

@@ -24,6 +24,7 @@ from sidecar.proxy.routing import RoutingTable
 
 if TYPE_CHECKING:
     from sidecar.config.model import Bind
+    from sidecar.proxy.admission import Admission
     from sidecar.proxy.gateway import Gateway
     from sidecar.proxy.parties import Holder
     from sidecar.telemetry.metrics import ListenerMeters
@@ -138,6 +139,9 @@ class Listener:
         gateway: the shared part of the data path.
         entrance: what it admits; replaced on reload, as is ``trusts_forwarded``.
         meters: its counters.
+
+    Attributes:
+        admission: who may use it; None for everybody. Set before it serves, and replaced on reload.
     """
 
     def __init__(self, name: str, bind: Bind, *, gateway: Gateway, entrance: Entrance, meters: ListenerMeters) -> None:
@@ -145,6 +149,7 @@ class Listener:
         self.bind = bind
         self.gateway = gateway
         self.entrance = entrance
+        self.admission: Admission | None = None
         self.meters = meters
         self.holders: set[Holder] = set()
         """Whoever holds a client's connection: one for each."""

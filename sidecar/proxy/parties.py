@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from sidecar.proxy.admission import Admission
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway
 
@@ -86,6 +87,7 @@ class Listening(Protocol):
     gateway: Gateway
     name: str
     entrance: Entrance
+    admission: Admission | None
     retired: bool
     trusts_forwarded: bool
 
