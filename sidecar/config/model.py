@@ -242,7 +242,7 @@ class Limits(Model, frozen=True, kw_only=True):
     token_wait: Pause = 5.0
     token_request: Duration = 10.0
     replay_body: Size = 64 * 1024
-    body: Size | None = None
+    body: Size = 0
     connections: Count = 1024
     upstream_connections: Count = 256
     pending: Count = 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import AuthorizationRefused, BadRequest, LoopDetected, UpstreamProtocol
+from sidecar.errors import AuthorizationRefused, BadRequest, ContentTooLarge, LoopDetected, UpstreamProtocol
 from sidecar.http.message import IDEMPOTENT, RequestHead, ResponseHead, has_body
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:
     """
     if any(pseudonym in value for value in head.via):
         raise LoopDetected("the upstream of this request leads back to the sidecar")
+
+
+def body_too_long(length: int, limit: int) -> ContentTooLarge | None:
+    """The refusal of a request's body of this length, or of so much of it; None if it is within ``limits.body``."""
+    if not limit or length <= limit:
+        return None
+    return ContentTooLarge(f"the request body is longer than {limit} bytes")
 
 
 def request_head(head: RequestHead, path: bytes, host: bytes, via: bytes, authorization: bytes) -> bytes:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import (
     BodyTimeout,
-    ContentTooLarge,
     Denied,
     SidecarError,
     TokenUnavailable,
@@ -35,6 +34,7 @@ from sidecar.proxy.exchange import (
     STALE_TOKEN,
     Framing,
     ReplayBuffer,
+    body_too_long,
     interim_head,
     may_retry_elsewhere,
     own_authorization,
@@ -126,6 +126,8 @@ class Relay:
         self._meters.in_flight.value += 1
         route = self._route
         try:
+            if (too_long := body_too_long(self._head.content_length or 0, self._generation.limits.body)) is not None:
+                raise too_long
             if route is None:
                 self._connect(own_authorization(self._head))
             elif self._head.authorization and not wants_token(self._head, route):
@@ -214,9 +216,8 @@ class Relay:
     def request_continues(self, data: bytes, ended: bool) -> None:
         """More of the request's body, without the framing it came in."""
         received = self._account.received = self._account.received + len(data)
-        limit = self._generation.limits.body
-        if limit is not None and received > limit:
-            self.fail(ContentTooLarge(f"the request body is longer than {limit} bytes"))
+        if (too_long := body_too_long(received, self._generation.limits.body)) is not None:
+            self.fail(too_long)
             return
         if self._head.chunked:
             data = encode_chunk(data, last=ended)
