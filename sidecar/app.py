@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 from sidecar import __version__
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
 from sidecar.config import advice, files, load
 from sidecar.config.reload import Watched, watch
-from sidecar.errors import InternalError, SecretMissing, SidecarError
+from sidecar.errors import ConfigurationInvalid, InternalError, SecretMissing, SidecarError
 from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.admission import Admission, admission
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
+    from sidecar.proxy.minting import LocalCA
     from sidecar.proxy.resolver import Lookup
 
 QUIET_SECONDS: Final = 2.0
@@ -107,11 +109,11 @@ class Sidecar:
         """Bind everything, then serve.
 
         Raises:
-            SecretMissing: a listener's secret cannot be read.
+            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more.
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
-        admissions = _admissions(configuration)
+        read_once = _ReadOnce.of(configuration, self._clock)
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         try:
@@ -123,7 +125,7 @@ class Sidecar:
             raise
         self._note_own_sockets()
         await self.broker.apply(configuration.credentials, configuration.limits)
-        self._enter(configuration, admissions)
+        self._enter(configuration, read_once)
         for listener in self.listeners:
             await listener.serve()
         await self.telemetry.serve()
@@ -165,7 +167,7 @@ class Sidecar:
 
     # --- a generation ---
 
-    def _enter(self, configuration: Configuration, admissions: Admissions) -> None:
+    def _enter(self, configuration: Configuration, read_once: _ReadOnce) -> None:
         """Make the configuration the one that requests are served under. Nothing here can fail."""
         table = RoutingTable(self._route(each) for each in configuration.routes)
         self.gateway.generation = Generation(
@@ -173,11 +175,12 @@ class Sidecar:
             configuration.limits,
             forwards_unmatched=configuration.unmatched == "forward",
             unmatched_meters=self.metrics.route(UNMATCHED, None),
+            local_ca=read_once.local_ca,
         )
         by_name = {each.name: each for each in configuration.listeners}
         for listener in self.listeners:
             listener.entrance = _entrance(by_name[listener.name], table)
-            listener.admission = admissions[listener.name]
+            listener.admission = read_once.admissions[listener.name]
             listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
@@ -226,13 +229,13 @@ class Sidecar:
         try:
             # In a thread: a large file takes tens of milliseconds, which requests would wait out.
             configuration = await asyncio.to_thread(load.load, path)
-            self._watched.take_in(files.listener_secrets(configuration))
-            admissions = await asyncio.to_thread(_secrets, configuration)
+            self._watched.take_in(files.read_once(configuration))
+            read_once = await asyncio.to_thread(_see_secrets, configuration, self._clock)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
             return False
-        await self._swap(configuration, admissions, opened)
+        await self._swap(configuration, read_once, opened)
         self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
@@ -283,7 +286,7 @@ class Sidecar:
     async def _swap(
         self,
         configuration: Configuration,
-        admissions: Admissions,
+        read_once: _ReadOnce,
         opened: tuple[list[Listener], TelemetryServer | None],
     ) -> None:
         fresh, telemetry = opened
@@ -295,7 +298,7 @@ class Sidecar:
         self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh
         for listener in self.listeners:
             self._rename(listener, wanted[str(listener.bind)].name)
-        self._enter(configuration, admissions)
+        self._enter(configuration, read_once)
         for listener in fresh:
             await listener.serve()
         if telemetry is not None:
@@ -331,7 +334,8 @@ class Sidecar:
     def watch(self, path: Path, since: Watched, asked: asyncio.Event) -> None:
         """Reload when a watched file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
 
-        A CA bundle that changes needs no reload: it is read again with the next connection. A listener's secret does.
+        A CA bundle that changes needs no reload: it is read again with the next connection. A listener's secret does,
+        and so does the local CA.
         """
         self._watched = since
         self._tasks.spawn("watch the configuration", watch(path, self._clock, asked.set, since=since))
@@ -405,22 +409,24 @@ class Sidecar:
             self.log.error("task_crashed", task=task, exc_info=error)
 
 
-Admissions = dict[str, Admission | None]
-"""Who may use each listener, by its name."""
+@dataclass(frozen=True, slots=True)
+class _ReadOnce:
+    """What is made of the files that are read with the configuration: who may use each listener, by its name, and the
+    CA for intercepted hosts."""
 
+    admissions: dict[str, Admission | None]
+    local_ca: LocalCA | None
 
-def _secrets(configuration: Configuration) -> Admissions:
-    """See whether every secret is there, and read those of the listeners.
+    @classmethod
+    def of(cls, configuration: Configuration, clock: Clock) -> Self:
+        """Read them.
 
-    Raises:
-        SecretMissing
-    """
-    load.missing_secrets(configuration)
-    return _admissions(configuration)
-
-
-def _admissions(configuration: Configuration) -> Admissions:
-    return {each.name: _admission(each) for each in configuration.listeners}
+        Raises:
+            SecretMissing, ConfigurationInvalid: what could be read a moment ago cannot be now.
+        """
+        admissions = {each.name: _admission(each) for each in configuration.listeners}
+        section = configuration.interception
+        return cls(admissions, None if section is None else _local_ca(section, clock))
 
 
 def _admission(config: model.Listener) -> Admission | None:
@@ -428,6 +434,25 @@ def _admission(config: model.Listener) -> Admission | None:
         return admission(config.auth, SecretReference.read, peer_uid)
     except SecretMissing as exc:
         raise SecretMissing(f"listeners.{config.name}.auth: {exc.detail}") from exc
+
+
+def _local_ca(section: model.Interception, clock: Clock) -> LocalCA:
+    from sidecar.proxy.minting import LocalCA  # only where there is a CA: it brings cryptography with it
+
+    try:
+        return LocalCA.load(section, clock)
+    except ValueError as exc:
+        raise ConfigurationInvalid(f"interception: {exc}") from exc
+
+
+def _see_secrets(configuration: Configuration, clock: Clock) -> _ReadOnce:
+    """See whether every secret is there, and read those that are read with the configuration.
+
+    Raises:
+        SecretMissing, ConfigurationInvalid
+    """
+    load.missing_secrets(configuration)
+    return _ReadOnce.of(configuration, clock)
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

@@ -17,6 +17,7 @@ from sidecar.config import load
 from sidecar.config.reload import Watched
 from sidecar.errors import CannotBind, SecretMissing
 from sidecar.simulation.idp import Step
+from tests.config import authorities
 from tests.end_to_end.waiting import free_port, until
 from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
 from tests.proxy.raw_client import RawClient, get, path
@@ -263,6 +264,20 @@ async def test_a_changed_file_is_noticed_and_taken_over(rig: Rig) -> None:
     rig.clock.ahead += 60
     await client.ask(get(f"{URL}/"))
     assert rig.value("config_reloads_total", result="applied") == 1
+
+
+async def test_a_changed_local_ca_is_noticed_and_taken_over(rig: Rig, tmp_path: Path) -> None:
+    key = authorities.new_key()
+    certificate, key_file = authorities.write(tmp_path, key, authorities.constrained(key, [API]))
+    section = {"certificate": str(certificate), "key": f"file:{key_file}"}
+    await rig.start(routes=[rig.route(intercept=True)], interception=section)
+    rig.sidecar.watch(rig.file, Watched((rig.file, certificate, key_file)), asyncio.Event())
+
+    successor = authorities.new_key()
+    authorities.write(tmp_path, successor, authorities.constrained(successor, [API]))
+    rig.clock.ahead += 6
+
+    await until(lambda: rig.value("config_reloads_total", result="applied") == 1, "the new CA is taken over")
 
 
 async def test_a_reload_can_be_asked_for_again_after_one_that_failed(rig: Rig) -> None:

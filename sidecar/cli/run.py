@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     path = _configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
-    watched.take_in(files.listener_secrets(configuration))
+    watched.take_in(files.read_once(configuration))
     load.missing_secrets(configuration)
     log.configure(configuration.log.level)
     keep_memory_private()

@@ -31,10 +31,12 @@ def ca_files(configuration: Configuration) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(named) if name is not None]
 
 
-def listener_secrets(configuration: Configuration) -> list[Path]:
-    """The files that hold the secrets of listeners: those are read with the configuration, so they are watched with it.
-    What a credential needs is read again for each token request instead."""
+def read_once(configuration: Configuration) -> list[Path]:
+    """The files that are read with the configuration, so that they are watched with it: secrets of listeners, and the
+    local CA. What a credential needs is read again for each token request instead."""
     found = [reference.path for _, reference in _references(configuration.listeners, ())]
+    if configuration.interception is not None:
+        found += (Path(configuration.interception.certificate), configuration.interception.key.path)
     return [path for path in found if path is not None]
 
 

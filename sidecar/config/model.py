@@ -212,6 +212,13 @@ class Route(Model, frozen=True, kw_only=True):
         return f"{self.host}:{self.upstream_port}{'' if path == '/' else path}"
 
 
+class Interception(Model, frozen=True, kw_only=True):
+    """The local CA that opens the tunnels of routes with ``intercept: true``."""
+
+    certificate: FilePath
+    key: SecretReference
+
+
 class Store(Model, frozen=True, kw_only=True):
     """Where refresh tokens survive a restart, encrypted."""
 
@@ -266,6 +273,7 @@ class Configuration(Model, frozen=True, kw_only=True):
     credentials: dict[Name, Credential] = {}
     routes: tuple[Route, ...] = ()
     unmatched: Literal["deny", "forward"] = "deny"
+    interception: Interception | None = None
     store: Store | None = None
     environment: Text | None = None
     simulation: Simulation = Simulation()
@@ -307,7 +315,6 @@ NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     "credentials.*.refresh_token": (),
     "credentials.*.dpop": (),
     "credentials.*.command": (),
-    "routes.*.intercept": (),
     "routes.*.probe": (),
     "store": (),
     "environment": (),

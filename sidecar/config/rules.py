@@ -1,15 +1,16 @@
 """Rules across keys and sections that no single type can say: what is supported, listeners, limits, routes.
 
-The rules of a credential and its grant stand in ``credential_rules``, those of ``auth`` in ``auth_rules``. Each rule
-looks at what the walk found and notes errors at their place. A rule that needs a value which is broken keeps silent:
-that error is noted already, and a second one that follows from it would only mislead.
+The rules of a credential and its grant stand in ``credential_rules``, those of ``auth`` in ``auth_rules``, those of TLS
+interception in ``interception``. Each rule looks at what the walk found and notes errors at their place. A rule that
+needs a value which is broken keeps silent: that error is noted already, and a second one that follows from it would
+only mislead.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.config import auth_rules, credential_rules, hosts
+from sidecar.config import auth_rules, credential_rules, hosts, interception
 from sidecar.config.found import Found, Path, dotted
 from sidecar.config.model import NOT_YET, Bind, Configuration, Limits, Listener, Route, Telemetry
 from sidecar.config.problems import did_you_mean, listed, nearest
@@ -37,6 +38,7 @@ def check(configuration: Configuration | None, found: Found) -> None:
         _route(found, path, route, frozenset(names))
     _ties(found)
     _distinct_labels(found)
+    interception.check(found)
     for path, limits in found.each(Limits):
         _limits(found, path, limits)
     _loops(found)

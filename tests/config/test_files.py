@@ -130,7 +130,7 @@ def test_the_files_with_secrets_of_listeners_are_watched_and_no_others() -> None
     )
     configuration = load.parse(VALID.replace("listeners:\n", f"listeners:\n{listeners}"), "config.yaml")
 
-    assert files.listener_secrets(configuration) == [Path("/run/password")]
+    assert files.read_once(configuration) == [Path("/run/password")]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

@@ -41,7 +41,7 @@ credentials:
 routes:
   - host: api.example.com.
     credential: ordres
-    intercept: true
+    probe: /healthz
 unmatched: no
 limits: {head: 64KB, fields: "12"}
 """
@@ -89,9 +89,9 @@ config.yaml:20:11: 'host': a host is written without the dot at its end
 config.yaml:21:17: no credential has this name; did you mean 'orders'?
   21 |     credential: ordres
      |                 ^^^^^^
-config.yaml:22:5: 'intercept' is not supported by this version
-  22 |     intercept: true
-     |     ^^^^^^^^^
+config.yaml:22:5: 'probe' is not supported by this version
+  22 |     probe: /healthz
+     |     ^^^^^
 config.yaml:23:12: 'unmatched': deny or forward is wanted here, not 'no'
   23 | unmatched: no
      |            ^^

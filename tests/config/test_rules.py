@@ -54,7 +54,6 @@ def listeners(*entries: str, more: str = "") -> str:
         ("credentials", "private_key: env:KEY", "private_key"),
         ("credentials", "dpop: true", "dpop"),
         ("credentials", "command: [get-token]", "command"),
-        ("routes", "intercept: true", "intercept"),
         ("routes", "probe: /healthz", "probe"),
     ],
 )
