@@ -17,10 +17,11 @@ oauth/                  ``token`` o, ``client_auth`` o, ``grants`` o, ``discover
                         one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
-proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``entrance`` o, ``exchange``
-                        o, ``answers``, ``addresses``; then sockets: ``resolver``, ``tls``, ``minting`` certificates
-                        for interception, ``upstream`` the pool, ``relay`` one request, ``tunnel``, ``connection``
-                        one client, ``listener``
+proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
+                        ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
+                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload

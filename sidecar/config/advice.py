@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.config import hosts
 from sidecar.config.files import references
 from sidecar.config.interception import intercepted_hosts
 
@@ -27,6 +28,7 @@ _CA_ENDS_SOON_SECONDS: Final = 30 * 86400.0
 def warnings(configuration: Configuration) -> list[str]:
     """Every warning about a configuration, each one sentence that begins with the key it is about."""
     return [
+        *_readable_keys(configuration),
         *_unused_credentials(configuration),
         *_scopes_not_asked_for(configuration),
         *_open_routes(configuration),
@@ -34,6 +36,13 @@ def warnings(configuration: Configuration) -> list[str]:
         *_interception(configuration),
         *secret_warnings(configuration),
     ]
+
+
+def _readable_keys(configuration: Configuration) -> Iterator[str]:
+    for listener in configuration.listeners:
+        bind = listener.bind
+        if listener.auth != "none" and not bind.is_unix and not hosts.is_loopback(bind.host):
+            yield f"listeners.{listener.name}.auth: beyond loopback it travels over http, readable by all on the way"
 
 
 def _unused_credentials(configuration: Configuration) -> Iterator[str]:

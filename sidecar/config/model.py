@@ -79,7 +79,7 @@ class Bind(Model, frozen=True, kw_only=True):
 
 
 class ListenerAuth(Model, frozen=True, kw_only=True):
-    """Who may use a listener; at most one of the three forms."""
+    """Who may use a listener: one of three forms, proxy_password, header with value, or peer_uids."""
 
     proxy_password: SecretReference | None = None
     header: FieldName | None = None
@@ -97,6 +97,7 @@ class Listener(Model, frozen=True, kw_only=True):
     beyond_loopback: bool = False
     upstream: URL | None = None
     hosts: tuple[HostName, ...] = ()
+    trust_forwarded: bool = False
 
 
 class Telemetry(Model, frozen=True, kw_only=True):
@@ -248,7 +249,10 @@ class Limits(Model, frozen=True, kw_only=True):
     token_wait: Pause = 5.0
     token_request: Duration = 10.0
     replay_body: Size = 64 * 1024
+    body: Size = 0
     connections: Count = 1024
+    upstream_connections: Count = 256
+    pending: Count = 1024
     dns_ttl: Pause = 5.0
     drain: Pause = 25.0
 
@@ -280,7 +284,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "listeners.*.auth": (),
     "admin": (),
     "credentials.*.provider": (),
     "credentials.*.grant": (

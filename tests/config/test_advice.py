@@ -48,6 +48,15 @@ def test_inline_secrets_are_mentioned() -> None:
     ]
 
 
+def test_a_secret_that_crosses_the_network_is_mentioned() -> None:
+    auth = "\n    auth: {proxy_password: env:PASSWORD}"
+
+    assert warnings(VALID.replace("127.0.0.1:6180", "0.0.0.0:6180" + auth)) == [
+        "listeners.egress.auth: beyond loopback it travels over http, readable by all on the way"
+    ]
+    assert warnings(VALID.replace("127.0.0.1:6180", "127.0.0.1:6180" + auth)) == []
+
+
 @pytest.mark.parametrize(("mode", "danger"), [(0o644, "read"), (0o666, "changed"), (0o602, "changed")])
 def test_a_secret_file_that_is_open_to_every_user_is_mentioned(tmp_path: Path, mode: int, danger: str) -> None:
     path = tmp_path / "secret"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.config import load
-from sidecar.config.files import local_ca_files
+from sidecar.config.files import read_once
 from sidecar.config.interception import intercepted_hosts
 from sidecar.errors import SecretMissing
 from tests.config import authorities
@@ -50,14 +50,14 @@ def test_a_route_intercepts_with_the_section(files: tuple[Path, Path]) -> None:
 
     assert configuration.routes[0].intercept
     assert intercepted_hosts(configuration) == ["api.example.com"]
-    assert local_ca_files(configuration) == list(files)
+    assert read_once(configuration) == list(files)
 
 
 def test_without_the_section_there_is_nothing_to_watch() -> None:
     configuration = load.parse(VALID, "config.yaml")
 
     assert intercepted_hosts(configuration) == []
-    assert local_ca_files(configuration) == []
+    assert read_once(configuration) == []
 
 
 @pytest.mark.parametrize("rest", ["", "interception: null\n"])

@@ -53,7 +53,7 @@ config.yaml:3:11: 'mode': forward or reverse is wanted here, not 'forwrd'; did y
 config.yaml:4:5: unknown key 'bnd'; did you mean 'bind'?
   4 |     bnd: ***
     |     ^^^
-config.yaml:7:11: whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true
+config.yaml:7:11: whoever reaches this address can use the tokens: bind 127.0.0.1, set auth, or beyond_loopback: true
   7 |     bind: 0.0.0.0:6190
     |           ^^^^^^^^^^^^
 config.yaml:8:15: an upstream is scheme, host and port; the path comes with each request
