@@ -118,7 +118,7 @@ def assert_all_had_tokens(stage: Stage) -> None:
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
 async def test_curl_gets_a_token_by_https_proxy(stage: Stage) -> None:
     curl = [str(CURL), "--silent", "--show-error"]
-    lines = []
+    lines: list[str] = []
     for data in ([], ["--data", "an order"]):
         lines += await stage.said(f"curl{len(lines)}", *curl, *data, stage.url, CURL_CA_BUNDLE=str(stage.ca_file))
     assert lines == ["hello", "an order"]
