@@ -237,7 +237,7 @@ class Bench:
         self.origin.reply(*replies)
 
     async def client(self, listener: str = "egress", **how: Any) -> RawClient:
-        return await RawClient.to(self.rig.port(listener), **how)
+        return await RawClient.to(self.rig.ports[listener], **how)
 
     async def send(self, client: RawClient, pieces: Sequence[bytes]) -> None:
         await _write(client.writer, pieces)
