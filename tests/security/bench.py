@@ -122,6 +122,7 @@ class Case:
         replies: what the origin does, before it answers by itself again.
         listener: where it is sent.
         tail: bytes sent in any case in one piece with the end of ``sent``: a smuggled request, a large body.
+        lead: bytes sent in one piece with the beginning of ``sent``: what other cases have cut up.
         splits: False where the pieces are the matter of the case itself.
     """
 
@@ -132,19 +133,20 @@ class Case:
     replies: tuple[Reply, ...] = ()
     listener: str = "egress"
     tail: bytes = b""
+    lead: bytes = b""
     splits: bool = True
 
     def variants(self) -> Iterator[list[bytes]]:
         """Whole, byte by byte, and split at every boundary."""
-        sent, tail = self.sent, self.tail
-        yield [sent + tail]
+        lead, sent, tail = self.lead, self.sent, self.tail
+        yield [lead + sent + tail]
         if not self.splits:
             return
-        if len(sent) <= 4 * SHORT:
+        if 1 < len(sent) <= 4 * SHORT:
             single = [sent[at : at + 1] for at in range(len(sent))]
-            yield [*single[:-1], single[-1] + tail]
+            yield [lead + single[0], *single[1:-1], single[-1] + tail]
         for at in boundaries(sent):
-            yield [sent[:at], sent[at:] + tail]
+            yield [lead + sent[:at], sent[at:] + tail]
 
 
 def boundaries(sent: bytes) -> list[int]:
@@ -206,14 +208,17 @@ class Bench:
                 assert await client.closed_cleanly()
         self.assert_left(*case.leaves, sentinel)
 
-    async def prove_answer(self, reply: bytes, gets: Gets, *, sent: bytes = b"", kept: bool) -> None:
+    async def prove_answer(
+        self, reply: bytes, gets: Gets, *, kept: bool, sent: bytes = b"", surplus: bytes = b""
+    ) -> None:
         """Let the origin answer in every variant of pieces, to ``sent`` or a plain GET.
 
         Args:
             kept: whether the connection to the origin is used again.
+            surplus: what comes with the end of the answer, and belongs to nothing.
         """
         request = sent or get(f"{URL}/")
-        for pieces in Case(reply, ()).variants():
+        for pieces in Case(reply, (), tail=surplus).variants():
             try:
                 self.begin(_in_pieces(pieces))
                 async with await self.client() as client:
