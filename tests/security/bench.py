@@ -85,6 +85,8 @@ class Leaves:
         body: what follows the head, without framing.
         chunked: the body goes in chunks; else by its length, unless it is None.
         expects: ``Expect: 100-continue`` leaves too.
+        upgrade: the protocol that is offered to the origin.
+        hops: what leaves as Max-Forwards.
         own: the app's own Authorization line instead of the token's; empty for none at all.
         host: the origin's name, if it is another one of its names.
         whole: False for a request that breaks off: it may have begun, and must never look complete.
@@ -95,6 +97,8 @@ class Leaves:
     body: bytes | None = None
     chunked: bool = False
     expects: bool = False
+    upgrade: str | None = None
+    hops: int | None = None
     own: str | None = None
     host: str | None = None
     whole: bool = True
@@ -294,6 +298,10 @@ class Bench:
             lines.append(f"Content-Length: {len(request.body)}")
         if request.expects:
             lines.append("Expect: 100-continue")
+        if request.upgrade is not None:
+            lines += ["Connection: Upgrade", f"Upgrade: {request.upgrade}"]
+        if request.hops is not None:
+            lines.append(f"Max-Forwards: {request.hops}")
         head = "".join(f"{line}\r\n" for line in lines).encode("latin-1") + self.rig.sidecar.gateway.via_request
         own = None if request.own is None else (f"{request.own}\r\n".encode() if request.own else b"")
         return head + (self.authorization if own is None else own) + b"\r\n"
