@@ -31,6 +31,8 @@ KEEPING: Final = "keeping.example.test"
 """A route that keeps the app's own Authorization."""
 REJECTING: Final = "rejecting.example.test"
 """A route that refuses it."""
+PREFIXED: Final = "prefixed.example.test"
+"""A route for what is below /v1/ only."""
 SHORT: Final = 300
 """Up to so many bytes an input is split at each of them; beyond, near the ends of its lines."""
 NEAR: Final = 2

@@ -9,7 +9,7 @@ import pytest_asyncio
 from sidecar.simulation.idp import MockIdP
 from tests.proxy.conftest import logs, pytest_asyncio_loop_factories, rig, trust
 from tests.proxy.rig import API, Rig, Trust
-from tests.security.bench import KEEPING, REJECTING, Bench
+from tests.security.bench import KEEPING, PREFIXED, REJECTING, Bench
 from tests.security.recording import RecordingOrigin
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ async def bench(trust: Trust, tmp_path_factory: pytest.TempPathFactory) -> Async
     clients = {"client": "client-secret", "billing": "billing-secret"}
     async with (
         MockIdP(clients=clients) as idp,
-        RecordingOrigin(trust.server(API, KEEPING, REJECTING, "localhost")) as origin,
+        RecordingOrigin(trust.server(API, KEEPING, PREFIXED, REJECTING, "localhost")) as origin,
         RecordingOrigin() as other,
         RecordingOrigin() as stranger,
         Rig(trust, tmp_path_factory.mktemp("bench"), idp, origin, other) as rig,
     ):
-        for name in (KEEPING, REJECTING, "stranger.test", f"evil{API}", f"{API}.evil.test"):
+        for name in (KEEPING, PREFIXED, REJECTING, "stranger.test", f"evil{API}", f"{API}.evil.test"):
             rig.names[name] = ["127.0.0.1"]
         await rig.start(
             listeners=[
@@ -46,6 +46,7 @@ async def bench(trust: Trust, tmp_path_factory: pytest.TempPathFactory) -> Async
                 rig.route(),
                 rig.route(name="keeping", host=KEEPING, if_present="keep"),
                 rig.route(name="rejecting", host=REJECTING, if_present="reject"),
+                rig.route(name="prefixed", host=PREFIXED, paths=["/v1/"], methods=["GET"]),
                 rig.plain_route(credential="billing"),
             ],
         )
