@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.errors import BadRequest, HeadTooLarge, TargetTooLong, VersionUnsupported
+from sidecar.errors import BadRequest, HeadTooLarge, TargetTooLong
+from sidecar.http.h1 import read_request_head
 from sidecar.http.hygiene import VERSIONS
 from sidecar.http.message import END_OF_HEAD
 
@@ -46,7 +47,7 @@ def refuse_hopeless(buffer: bytearray, *, max_head: int, max_target: int) -> Non
         max_target: bytes of a target.
 
     Raises:
-        TargetTooLong, HeadTooLarge, BadRequest, VersionUnsupported
+        TargetTooLong, HeadTooLarge, or what the whole head would be refused with for its request line.
     """
     if len(buffer) > max_head:
         if buffer.find(b"\r\n") < 0:
@@ -56,4 +57,4 @@ def refuse_hopeless(buffer: bytearray, *, max_head: int, max_target: int) -> Non
         raise BadRequest("a line ends in something other than CRLF")
     line, newline, _ = bytes(memoryview(buffer)[: max_target + _REST_OF_REQUEST_LINE]).partition(b"\r\n")
     if newline and line.rpartition(b" ")[2] not in VERSIONS:
-        raise VersionUnsupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        read_request_head(line + b"\r\nHost: x\r\n\r\n", max_fields=2, max_target=max_target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.errors import BadRequest, HeadTooLarge, SidecarError, TargetTooLong, VersionUnsupported
+from sidecar.errors import BadRequest, HeadTooLarge, MethodUnknown, SidecarError, TargetTooLong, VersionUnsupported
 from sidecar.http.intake import MAX_LEADING_NEWLINES, refuse_hopeless, take_head
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -38,9 +38,11 @@ def test_every_beginning_of_a_valid_head_has_hope() -> None:
     ("beginning", "error"),
     [
         (b"GET / HTTP/1.1\nHost: a", BadRequest),
-        (b"GET /\r\n", VersionUnsupported),
+        (b"GET /\r\n", BadRequest),
         (b"GET / HTTP/2.0\r\nHost", VersionUnsupported),
-        (b"GET / RTSP/1.0\r\n", VersionUnsupported),
+        (b"GET / RTSP/1.0\r\n", BadRequest),
+        (b"GET / HTTP/1.1 \r\nHost", BadRequest),
+        (b"BREW / HTTP/2.0\r\n", MethodUnknown),
         (b"GET /" + b"a" * 1024, TargetTooLong),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 1024, HeadTooLarge),
     ],
