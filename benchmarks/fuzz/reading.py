@@ -1,0 +1,96 @@
+"""What a reader makes of a stream: messages, each with all that decides something, and why it stopped.
+
+Fields are compared as the proxy passes them on, without those that end at one hop, because that is what our parser
+keeps; what it takes out of them (framing, Host, persistence) is compared by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+Fields = list[tuple[bytes, bytes]]
+
+CHUNKED: Final = -1
+CLOSE: Final = -2
+"""Framings beside a length: chunked, and up to the end of the connection."""
+UNTOLD: Final = -1
+"""Of an ``end``: the reader does not say, because another protocol follows."""
+
+HOP_BY_HOP: Final = frozenset(
+    (
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"transfer-encoding"),
+        *(b"proxy-authenticate", b"content-length"),
+    )
+)
+"""Fields that a proxy never copies: those of one hop (RFC 9110 section 7.6.1), and the framing, which it makes."""
+OF_REQUESTS: Final = HOP_BY_HOP | {b"host", b"expect", b"proxy-authorization"}
+"""Fields of a request that the proxy takes out."""
+
+
+class Message(NamedTuple):
+    """One message; ``body`` is None if its end was not seen, ``end`` is what follows it, as an offset."""
+
+    start: tuple[bytes | int, ...]
+    decides: tuple[bytes | bool | None, ...]
+    """Of a request: Host, Proxy-Authorization, whether 100 (Continue) is awaited."""
+    fields: Fields
+    framing: int | None
+    close: bool
+    body: bytes | None
+    end: int
+
+
+class Reading(NamedTuple):
+    """All of a stream; ``error`` says why nothing more was read, ``at_rest`` that nothing is left unread."""
+
+    messages: list[Message]
+    error: str = ""
+    at_rest: bool = True
+
+    @property
+    def accepted(self) -> bool:
+        """Whether at least one message would have been passed on whole."""
+        return bool(self.messages) and self.messages[0].body is not None
+
+    @property
+    def whole(self) -> list[Message]:
+        """The messages that came to their end."""
+        return [message for message in self.messages if message.body is not None]
+
+    @property
+    def verdict(self) -> str:
+        """In a few words: ``1 whole``, ``bad_request``, ``2 whole, waits``."""
+        whole = len(self.whole)
+        words = [f"{whole} whole"] if whole else []
+        if self.error:
+            words.append(self.error)
+        elif not self.at_rest or whole < len(self.messages):
+            words.append("waits")
+        return ", ".join(words) or "nothing"
+
+
+def options(fields: Fields) -> frozenset[bytes]:
+    """What the Connection lines say, lower case (RFC 9110 section 7.6.1)."""
+    values = [value for name, value in fields if name == b"connection"]
+    return frozenset(option.strip(b" \t").lower() for value in values for option in value.split(b","))
+
+
+def request(start: tuple[bytes, bytes, int], fields: Fields, body: bytes | None, end: int) -> Message:
+    """A request as another reader saw it; ``fields`` are all of them, names in lower case."""
+    nominated = options(fields)
+    once = {name: value for name, value in fields if name in OF_REQUESTS}
+    gone = OF_REQUESTS | nominated
+    kept = [pair for pair in fields if pair[0] not in gone and pair[0] != b"authorization"]
+    kept += [pair for pair in fields if pair[0] == b"authorization" and pair[0] not in gone]
+    expects = start[2] == 1 and b"expect" in once and b"expect" not in nominated
+    decides = (once.get(b"host"), once.get(b"proxy-authorization"), expects)
+    return Message(start, decides, kept, framing(once), start[2] == 0 or b"close" in nominated, body, end)
+
+
+def framing(once: dict[bytes, bytes]) -> int | None:
+    """What the fields say; a transfer coding that is not just ``chunked`` is some other number."""
+    coding = once.get(b"transfer-encoding")
+    if coding is not None:
+        return CHUNKED if coding.lower() == b"chunked" else -9
+    length = once.get(b"content-length")
+    return None if length is None else int(length)
