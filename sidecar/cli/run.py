@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from sidecar.cli import default_config
-from sidecar.config import load, reload
+from sidecar.config import files, load, reload
 from sidecar.errors import ConfigurationInvalid
 from sidecar.telemetry import log
 
@@ -49,6 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     path = _configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
+    watched.take_in(files.read_once(configuration))
     load.missing_secrets(configuration)
     log.configure(configuration.log.level)
     keep_memory_private()

@@ -18,6 +18,7 @@ import trustme
 
 from sidecar.app import Sidecar
 from sidecar.config import load
+from sidecar.proxy.connection import ClientConnection
 from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
 from tests.end_to_end.sidecar_process import Readings
@@ -219,6 +220,10 @@ class Rig:
     def total(self, name: str, **labels: str) -> float:
         """The sum of the samples of this name with these labels."""
         return self.metrics().total(name, **labels)
+
+    def connections(self) -> list[ClientConnection]:
+        """The clients' connections that requests are read from, of the first listener."""
+        return [each for each in self.sidecar.listeners[0].holders if isinstance(each, ClientConnection)]
 
     async def at_rest(self) -> None:
         """Wait until no request is in work and no task of one is left."""
