@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from benchmarks.fuzz.reading import UNTOLD, Message, Reading
+from benchmarks.fuzz.reading import SWITCHED, UNTOLD, Message, Reading
 from sidecar.http.intake import MAX_LEADING_NEWLINES
 
 REFUSES: Final = "refuses"
@@ -132,6 +132,13 @@ KNOWN: Final[tuple[Known, ...]] = (
         *("aiohttp", ("request", "request out"), REFUSES, "Invalid HTTP header: 'Sec-WebSocket-Key1'"),
         why="aiohttp refuses the field of a draft (hixie-76) with 8 bytes of body that no field announces. HTTP/1.1 "
         "knows no such body: here these bytes are the next request, which fails, and they never reach the upstream.",
+    ),
+    Known(
+        "what follows an offer of another protocol",
+        *("aiohttp", ("request",), REFUSES, SWITCHED),
+        why="aiohttp takes an offer of WebSocket for the switch; RFC 9110 section 7.8 has the server decide. We switch "
+        "when the upstream has, and only for a GET; before that what follows are requests.",
+        holds=b"\r\n\r\n",
     ),
     Known(
         "a client of HTTP/1.0 that asks to be kept",

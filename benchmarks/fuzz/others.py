@@ -14,6 +14,7 @@ from aiohttp.http_parser import HttpRequestParserPy, HttpResponseParserPy
 from benchmarks.fuzz.reading import (
     CLOSE,
     HOP_BY_HOP,
+    SWITCHED,
     UNTOLD,
     Fields,
     Message,
@@ -167,11 +168,13 @@ def aiohttp_requests(stream: bytes, count: int) -> Reading:
             head, payload = found[0]
             start = (_bytes(head.method), _bytes(head.path), head.version.minor)
             fields = [(name.lower(), value) for name, value in head.raw_headers]
-            body = _content(payload) if not switched else b""
+            body = b"" if head.method == "CONNECT" else _content(payload)
             end = UNTOLD if switched else len(stream) - len(parser.unread)
             message = request(start, fields, body, end)
             messages.append(message._replace(close=head.should_close))
-            if body is None or switched:
+            if switched:
+                return Reading(messages, SWITCHED)
+            if body is None:
                 break
             parser.message_consumed()
             data = b""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.fuzz.reading import CHUNKED, CLOSE, Fields, Message, Reading
 from sidecar.config.model import Limits
-from sidecar.errors import BadRequest, HeadTooLarge, SidecarError
+from sidecar.errors import BadRequest, HeadTooLarge, SidecarError, UpstreamProtocol
 from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
 from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead, ResponseHead, has_body
@@ -111,8 +111,8 @@ class Requests:
 
     def _message(self, head: RequestHead, body: bytes | None, end: int) -> Message:
         framing = CHUNKED if head.chunked else head.content_length
-        decides = (head.host, head.proxy_authorization, head.expect_continue)
-        fields = fields_of(head.lines + head.authorization)
+        decides = (head.host, head.proxy_authorization, head.expect_continue, head.upgrade, head.max_forwards)
+        fields = fields_of(head.lines + head.forwarded + head.authorization)
         return Message((head.method, head.target, head.minor), decides, fields, framing, head.close, body, end)
 
 
@@ -189,6 +189,9 @@ class Answer:
 
     def interim_response(self, head: ResponseHead) -> None:
         self.interim.append(head)
+
+    def switching(self, head: ResponseHead, data: bytes) -> None:  # noqa: ARG002 - no request here offers one
+        raise UpstreamProtocol("")
 
     def response_begins(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         self.head = head

@@ -16,6 +16,9 @@ CLOSE: Final = -2
 UNTOLD: Final = -1
 """Of an ``end``: the reader does not say, because another protocol follows."""
 
+SWITCHED: Final = "the connection went over to another protocol"
+"""As an error: of a reader that takes an offer for the switch itself."""
+
 HOP_BY_HOP: Final = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"transfer-encoding"),
@@ -25,14 +28,16 @@ HOP_BY_HOP: Final = frozenset(
 """Fields that a proxy never copies: those of one hop (RFC 9110 section 7.6.1), and the framing, which it makes."""
 OF_REQUESTS: Final = HOP_BY_HOP | {b"host", b"expect", b"proxy-authorization"}
 """Fields of a request that the proxy takes out."""
+_NO_ALIAS: Final = OF_REQUESTS | {b"authorization", b"forwarded", b"max-forwards", b"origin", b"sec-fetch-site", b"via"}
+"""Names that must not come under another spelling, because some upstream takes ``_`` and ``.`` for ``-``."""
 
 
 class Message(NamedTuple):
     """One message; ``body`` is None if its end was not seen, ``end`` is what follows it, as an offset."""
 
     start: tuple[bytes | int, ...]
-    decides: tuple[bytes | bool | None, ...]
-    """Of a request: Host, Proxy-Authorization, whether 100 (Continue) is awaited."""
+    decides: tuple[bytes | int | None, ...]
+    """Of a request: Host, Proxy-Authorization, whether 100 (Continue) is awaited, a protocol offered, Max-Forwards."""
     fields: Fields
     framing: int | None
     close: bool
@@ -78,13 +83,39 @@ def options(fields: Fields) -> frozenset[bytes]:
 def request(start: tuple[bytes, bytes, int], fields: Fields, body: bytes | None, end: int) -> Message:
     """A request as another reader saw it; ``fields`` are all of them, names in lower case."""
     nominated = options(fields)
-    once = {name: value for name, value in fields if name in OF_REQUESTS}
+    once = {name: value for name, value in fields if name in OF_REQUESTS or name == b"max-forwards"}
+    hops = once.get(b"max-forwards") if start[0] in (b"OPTIONS", b"TRACE") else None
     gone = OF_REQUESTS | nominated
-    kept = [pair for pair in fields if pair[0] not in gone and pair[0] != b"authorization"]
-    kept += [pair for pair in fields if pair[0] == b"authorization" and pair[0] not in gone]
+    if hops is not None:
+        gone |= {b"max-forwards"}
+    kept: Fields = []
+    forwarded: Fields = []
+    authorization: Fields = []
+    for pair in fields:
+        if pair[0] not in gone and not _is_alias(pair[0]):
+            to = authorization if pair[0] == b"authorization" else forwarded if is_forwarded(pair[0]) else kept
+            to.append(pair)
     expects = start[2] == 1 and b"expect" in once and b"expect" not in nominated
-    decides = (once.get(b"host"), once.get(b"proxy-authorization"), expects)
-    return Message(start, decides, kept, framing(once), start[2] == 0 or b"close" in nominated, body, end)
+    offered = once.get(b"upgrade", b"") if b"upgrade" in nominated and start[0] == b"GET" and start[2] == 1 else b""
+    upgrade = b"websocket" if b"websocket" in (word.strip(b" \t") for word in offered.lower().split(b",")) else None
+    decides = (
+        *(once.get(b"host"), once.get(b"proxy-authorization"), expects, upgrade),
+        None if hops is None else int(hops),
+    )
+    close = start[2] == 0 or b"close" in nominated
+    return Message(start, decides, kept + forwarded + authorization, framing(once), close, body, end)
+
+
+def is_forwarded(name: bytes) -> bool:
+    """Whether the field tells of earlier hops, under whatever spelling."""
+    return name == b"forwarded" or name.translate(_AS_HYPHENS).startswith(b"x-forwarded")
+
+
+def _is_alias(name: bytes) -> bool:
+    return name not in _NO_ALIAS and name.translate(_AS_HYPHENS) in _NO_ALIAS
+
+
+_AS_HYPHENS: Final = bytes.maketrans(b"_.", b"--")
 
 
 def framing(once: dict[bytes, bytes]) -> int | None:

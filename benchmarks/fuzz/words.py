@@ -38,7 +38,18 @@ HOSTS: Final = (
     b"Ho\rst: a",
 )
 PLAIN: Final = (
-    *(b"Accept: */*", b"User-Agent: x", b"Cookie: a=b; c", b"X-A:1", b"X-B: \t 2 \t", b"X_C: 3", b"X.D: 4"),
+    *(
+        b"Accept: */*",
+        b"User-Agent: x",
+        b"Cookie: a=b; c",
+        b"X-A:1",
+        b"X-B: \t 2 \t",
+        b"X_C: 3",
+        b"X.D: 4",
+        b"Max-Forwards: 3",
+        b"Proxy_Authorization: x",
+        b"X-Forwarded_Host: b",
+    ),
     *(b"Via: 1.1 v", b"Authorization: Bearer t", b"AUTHORIZATION: Basic b", b"Proxy-Authorization: Basic c"),
     *(b"Date: today", b"Origin: null", b"Content-Type: text/plain", b"Content-Encoding: gzip", b"ETag: x"),
     *(b"X-Empty:", b"X-Obs: \xe9\xff", b"X-Comma: a, b,,c", b"Set-Cookie: a=b", b"Set-Cookie: c=d", b"Server: s"),
@@ -52,7 +63,14 @@ HOPS: Final = (
     *(b"Connection: transfer-encoding, close", b"Connection: \xe9, x-a", b"Connection: close;x"),
     *(b"Connection: close\tx", b"Connection: expect, date", b'Connection: "close"', b"Connection: close, "),
     *(b"Keep-Alive: timeout=5", b"Keep-Alive: timeout=0", b"Proxy-Connection: keep-alive", b"TE: trailers"),
-    *(b"Trailer: X-T", b"Upgrade: h2c", b"Upgrade: websocket", b"Upgrade: ", b"HTTP2-Settings: AA"),
+    *(
+        b"Trailer: X-T",
+        b"Upgrade: h2c",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade\r\nUpgrade: WebSocket",
+        b"Upgrade: ",
+        b"HTTP2-Settings: AA",
+    ),
     *(b"Proxy-Authenticate: Basic", b"TE:", b"Expect: 100-continue", b"Expect: 100-Continue", b"Expect: x"),
     *(b"Expect:", b"Expect: 100-continue, x"),
 )
