@@ -141,6 +141,13 @@ KNOWN: Final[tuple[Known, ...]] = (
         holds=b"\r\n\r\n",
     ),
     Known(
+        "an interim answer that names another protocol",
+        *("aiohttp", ("answer",), REFUSES, SWITCHED),
+        why="aiohttp takes it for the switch; RFC 9110 section 15.2.2 has 101 alone do that. It goes on to the client "
+        "without both fields, so nobody behind us is misled.",
+        holds=b"pgrade",
+    ),
+    Known(
         "a client of HTTP/1.0 that asks to be kept",
         *("aiohttp", ("request",), "close", "False"),
         why="aiohttp keeps the connection of an HTTP/1.0 client that says keep-alive, we close it: RFC 9112 section "

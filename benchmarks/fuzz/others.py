@@ -216,12 +216,14 @@ def aiohttp_answer(stream: bytes, method: bytes) -> Reading:
     data = stream
     try:
         while True:
-            found, _switched, rest = parser.feed_data(data)
+            found, switched, rest = parser.feed_data(data)
             if not found:
                 break
             head, payload = found[0]
             start.append(head.code)
             if head.code < 200:
+                if switched:
+                    return Reading([], SWITCHED)
                 parser.message_consumed()
                 data = b""
                 continue

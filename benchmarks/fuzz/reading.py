@@ -76,8 +76,12 @@ class Reading(NamedTuple):
 
 def options(fields: Fields) -> frozenset[bytes]:
     """What the Connection lines say, lower case (RFC 9110 section 7.6.1)."""
-    values = [value for name, value in fields if name == b"connection"]
-    return frozenset(option.strip(b" \t").lower() for value in values for option in value.split(b","))
+    return _words(fields, b"connection")
+
+
+def _words(fields: Fields, name: bytes) -> frozenset[bytes]:
+    values = [value for each, value in fields if each == name]
+    return frozenset(word.strip(b" \t").lower() for value in values for word in value.split(b","))
 
 
 def request(start: tuple[bytes, bytes, int], fields: Fields, body: bytes | None, end: int) -> Message:
@@ -96,8 +100,8 @@ def request(start: tuple[bytes, bytes, int], fields: Fields, body: bytes | None,
             to = authorization if pair[0] == b"authorization" else forwarded if is_forwarded(pair[0]) else kept
             to.append(pair)
     expects = start[2] == 1 and b"expect" in once and b"expect" not in nominated
-    offered = once.get(b"upgrade", b"") if b"upgrade" in nominated and start[0] == b"GET" and start[2] == 1 else b""
-    upgrade = b"websocket" if b"websocket" in (word.strip(b" \t") for word in offered.lower().split(b",")) else None
+    offered = _words(fields, b"upgrade") if b"upgrade" in nominated and start[0] == b"GET" and start[2] == 1 else ()
+    upgrade = b"websocket" if b"websocket" in offered else None
     decides = (
         *(once.get(b"host"), once.get(b"proxy-authorization"), expects, upgrade),
         None if hops is None else int(hops),
