@@ -29,6 +29,8 @@ class Site:
     port: int
     tls: bool
     limits: dict[str, str] = field(default_factory=dict)
+    cold: bool = False
+    """No token is waited for."""
 
     @property
     def route(self) -> dict[str, Any]:
@@ -37,8 +39,9 @@ class Site:
         return route | ({"ca_file": str(self.rig.trust.ca_file)} if self.tls else {"upstream_tls": "plain"})
 
     async def start(self, **changes: Any) -> None:
-        """Start the sidecar, a token in hand."""
-        await self.rig.start(**({"routes": [self.route], "limits": self.limits} | changes))
+        """Start the sidecar, a token in hand unless it is ``cold``."""
+        start = self.rig.start_cold if self.cold else self.rig.start
+        await start(**({"routes": [self.route], "limits": self.limits} | changes))
 
     def unhurried(self) -> None:
         """Back to the default limits: the short ones are for the fault, not for what comes after it."""
