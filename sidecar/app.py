@@ -29,7 +29,7 @@ from sidecar.proxy.pool import UpstreamPool
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
-from sidecar.runtime import Clock, SystemClock, Tasks, Uniform, uniform
+from sidecar.runtime import Clock, SystemClock, Tasks, Trimmer, Uniform, uniform
 from sidecar.secrets import SecretReference
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
@@ -398,11 +398,13 @@ class Sidecar:
     # --- the coarse timer ---
 
     async def _sweep(self) -> None:
+        trimmer = Trimmer()
         while True:
             await asyncio.sleep(sweep_interval(self.gateway))
             # What a retired listener still serves has its deadlines like everything else.
             self._retired = [listener for listener in self._retired if listener.holders]
             sweep(self.gateway, [*self.listeners, *self._retired])
+            trimmer.look(self._loop.time(), self._served())
 
     def _crashed(self, task: str, error: BaseException) -> None:
         with contextlib.suppress(Exception):

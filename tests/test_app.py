@@ -268,13 +268,13 @@ async def test_a_changed_file_is_noticed_and_taken_over(rig: Rig) -> None:
 
 async def test_a_changed_local_ca_is_noticed_and_taken_over(rig: Rig, tmp_path: Path) -> None:
     key = authorities.new_key()
-    certificate, key_file = authorities.write(tmp_path, key, authorities.constrained(key, [API]))
+    certificate, key_file = authorities.write(tmp_path, key, *authorities.constrained(key, [API]))
     section = {"certificate": str(certificate), "key": f"file:{key_file}"}
     await rig.start(routes=[rig.route(intercept=True)], interception=section)
     rig.sidecar.watch(rig.file, Watched((rig.file, certificate, key_file)), asyncio.Event())
 
     successor = authorities.new_key()
-    authorities.write(tmp_path, successor, authorities.constrained(successor, [API]))
+    authorities.write(tmp_path, successor, *authorities.constrained(successor, [API]))
     rig.clock.ahead += 6
 
     await until(lambda: rig.value("config_reloads_total", result="applied") == 1, "the new CA is taken over")

@@ -1,7 +1,11 @@
 """``sidecar ca``: makes the local certificate authority for interception, limited to the hosts that need it.
 
-Decides what stands in that certificate and how both files are written: whole or not at all, the key for its owner alone
+Decides what stands in its certificates and how both files are written: whole or not at all, the key for its owner alone
 from its first byte, nothing overwritten unasked. The configuration is read without its CA files, which are made here.
+
+There are two certificates. What signs for hosts is a CA with name constraints; clients trust the root above it, whose
+key is gone before the command ends. Some clients, Java's among them, hold no constraints of what they trust itself
+against what is signed (RFC 5280 section 6.1.1), but all of them those of a CA in between.
 """
 
 from __future__ import annotations
@@ -78,9 +82,9 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("certificate and key are two files: others may read the certificate")
     now = datetime.datetime.fromtimestamp(int(SystemClock().wall()), datetime.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = make(wanted.hosts, key, now=now, lifetime=datetime.timedelta(days=arguments.days))
-    _write(wanted, _pem(certificate), _key_pem(key), overwrite=arguments.force)
-    print(_report(wanted, certificate))
+    chain = make(wanted.hosts, key, now=now, lifetime=datetime.timedelta(days=arguments.days))
+    _write(wanted, b"".join(map(_pem, chain)), _key_pem(key), overwrite=arguments.force)
+    print(_report(wanted, chain[0]))
     return 0
 
 
@@ -122,32 +126,45 @@ def _from_configuration(arguments: argparse.Namespace) -> Wanted:
 
 def make(
     patterns: Sequence[str], key: ec.EllipticCurvePrivateKey, *, now: datetime.datetime, lifetime: datetime.timedelta
-) -> x509.Certificate:
-    """A CA's certificate for these host patterns: name-constrained, for servers alone, signs no further CA."""
-    public = key.public_key()
-    name = _subject(now)
-    return (
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """A root that clients trust, and below it the CA that this key signs for the host patterns with.
+
+    The root comes first, because some clients take the first certificate of a file and no others.
+    """
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    root_name, name = (_subject(f"Token Sidecar interception {kind}, made {now:%Y-%m-%d}") for kind in ("root", "CA"))
+    base = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
+        .issuer_name(root_name)
         .not_valid_before(now - CLOCKS_MAY_DIFFER)
         .not_valid_after(now + lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(local_ca.constraints_for(patterns), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
+    )
+    root = _for(base, root_name, root_key.public_key(), below=1)
+    signer = _for(base, name, key.public_key(), below=0)
+    return root.sign(root_key, hashes.SHA256()), signer.sign(root_key, hashes.SHA256())
+
+
+def _for(
+    base: x509.CertificateBuilder, name: x509.Name, public: ec.EllipticCurvePublicKey, *, below: int
+) -> x509.CertificateBuilder:
+    """What tells the two apart; so many CAs may stand below this one."""
+    return (
+        base.subject_name(name)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=below), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .sign(key, hashes.SHA256())
     )
 
 
-def _subject(now: datetime.datetime) -> x509.Name:
+def _subject(common_name: str) -> x509.Name:
     """Says what it is to whoever finds it in a trust store; the day tells an old one from its successor."""
     organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Token Sidecar")
-    name = x509.NameAttribute(NameOID.COMMON_NAME, f"Token Sidecar interception CA, made {now:%Y-%m-%d}")
-    return x509.Name([organization, name])
+    return x509.Name([organization, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _usage() -> x509.KeyUsage:

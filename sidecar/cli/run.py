@@ -53,6 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
     load.missing_secrets(configuration)
     log.configure(configuration.log.level)
     keep_memory_private()
+    allow_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, configuration, watched))
 
@@ -71,6 +72,13 @@ def keep_memory_private() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_descriptors() -> None:
+    """As many open files as the system lets us have: the soft limit is 1024 for the sake of select(2), which nobody
+    calls here, and a connection of an app takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(path: Path, configuration: Configuration, watched: reload.Watched) -> int:

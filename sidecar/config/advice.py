@@ -82,12 +82,12 @@ def _interception(configuration: Configuration) -> Iterator[str]:
     from sidecar.runtime import SystemClock
 
     try:
-        certificate = local_ca.read_chain(Path(section.certificate))[0]
+        certificates = local_ca.read_certificates(Path(section.certificate))
     except local_ca.UnusableCertificate:
         return  # an error, told elsewhere
-    if not local_ca.is_constrained(certificate):
+    if not local_ca.is_constrained(certificates):
         yield "interception.certificate: this CA can sign for every host; 'sidecar ca' makes one that cannot"
-    end = certificate.not_valid_after_utc
+    end = min(certificate.not_valid_after_utc for certificate in certificates)
     if end.timestamp() - SystemClock().wall() < _CA_ENDS_SOON_SECONDS:
         yield f"interception.certificate: the CA expires on {end:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
 

@@ -16,6 +16,8 @@ from sidecar.errors import SecretMissing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cryptography import x509
+
     from sidecar.config.found import Found
     from sidecar.config.found import Path as KeyPath
     from sidecar.config.model import Configuration
@@ -76,9 +78,10 @@ def _refuse_unusable(found: Found, section: Interception) -> None:
     from sidecar.config import local_ca  # only where there is a CA: both cost more than all the rest here
     from sidecar.runtime import SystemClock
 
-    chain = key = None
+    certificates: tuple[x509.Certificate, ...] = ()
+    key = None
     try:
-        chain = local_ca.read_chain(Path(section.certificate))
+        certificates = local_ca.read_certificates(Path(section.certificate))
     except local_ca.UnusableCertificate as exc:
         found.note(_CERTIFICATE, f"'certificate': {exc}")
     try:
@@ -87,13 +90,13 @@ def _refuse_unusable(found: Found, section: Interception) -> None:
         found.note(_KEY, f"'key': {exc}")
     except SecretMissing:
         pass  # told with all others that are missing
-    if chain is None:
+    if not certificates:
         return
-    if key is not None and not local_ca.belong_together(chain[0], key):
+    if key is not None and local_ca.signer_of(certificates, key) is None:
         found.note(_KEY, "'key': it belongs to another certificate than 'certificate'")
-    if reason := local_ca.out_of_time(chain[0], SystemClock().wall()):
+    if reason := local_ca.out_of_time(certificates, SystemClock().wall()):
         found.note(_CERTIFICATE, f"'certificate': {reason}")
     for path, route in _intercepting(found):
-        if found.is_sound((*path, "host")) and not local_ca.covers(chain[0], route.host):
+        if found.is_sound((*path, "host")) and not local_ca.covers(certificates, route.host):
             message = f"the local CA does not cover {route.host}: renew it with 'sidecar ca --force'"
             found.note((*path, "host"), message)

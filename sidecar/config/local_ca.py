@@ -7,7 +7,9 @@ package, this file alone imports ``cryptography``, and it is imported only where
 
 A CA in a client's trust store can pose as every server there is, unless its name constraints (RFC 5280 section
 4.2.1.10) say otherwise. They do: ``sidecar ca`` writes exactly the intercepted hosts into them, clients check them, and
-so a stolen key is worth no more than what the sidecar sees anyway.
+so a stolen key is worth no more than what the sidecar sees anyway. Java takes a name and a key from what it trusts and
+no constraints (section 6.1.1 allows it), so what clients trust is a root without a key, and what signs stands below it.
+One file holds both; which of its certificates signs is told by the key.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sidecar.config.hosts import is_address
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
@@ -47,14 +50,19 @@ class UnusableKey(ValueError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LocalCAFiles:
-    """A CA's certificate, the chain that clients are sent (itself first) and its key."""
+    """The certificate that signs, what stands above it, and the key: the chain is what clients are sent."""
 
     chain: tuple[x509.Certificate, ...]
     key: SigningKey
 
     @property
-    def certificate(self) -> x509.Certificate:
+    def signer(self) -> x509.Certificate:
         return self.chain[0]
+
+    @property
+    def ends_at(self) -> datetime.datetime:
+        """When the first certificate of the chain expires."""
+        return min(certificate.not_valid_after_utc for certificate in self.chain)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -68,23 +76,34 @@ def read(certificate: Path, key: SecretReference) -> LocalCAFiles:
         UnusableKey: the key is readable for others, is not one, or belongs to another certificate.
         SecretMissing: the key cannot be read.
     """
-    chain = read_chain(certificate)
+    certificates = read_certificates(certificate)
     private = read_key(key)
-    if not belong_together(chain[0], private):
+    signer = signer_of(certificates, private)
+    if signer is None:
         raise UnusableKey("the key belongs to another certificate")
-    return LocalCAFiles(chain, private)
+    return LocalCAFiles(_chain(signer, certificates), private)
 
 
-def belong_together(certificate: x509.Certificate, key: SigningKey) -> bool:
-    """Whether this is the key that the certificate is for."""
-    return certificate.public_key() == key.public_key()
+def signer_of(certificates: Iterable[x509.Certificate], key: SigningKey) -> x509.Certificate | None:
+    """The certificate that the key belongs to."""
+    public = key.public_key()
+    return next((each for each in certificates if each.public_key() == public), None)
 
 
-def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
-    """The certificate of a CA, and what may stand behind it up to its root.
+def _chain(signer: x509.Certificate, certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """From the signer up to its root, as far as the file goes (RFC 8446 section 4.4.2)."""
+    chain = [signer]
+    issuers = {each.subject: each for each in certificates}
+    while (above := issuers.get(chain[-1].issuer)) is not None and above not in chain:
+        chain.append(above)
+    return tuple(chain)
+
+
+def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates of a CA: its own, and what may stand above it.
 
     Raises:
-        UnusableCertificate: the file cannot be read, is not PEM, or its first certificate is not one of a CA.
+        UnusableCertificate: the file cannot be read, is not PEM, or holds a certificate that is not one of a CA.
     """
     try:
         with path.open("rb") as file:
@@ -92,13 +111,13 @@ def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     except OSError as exc:
         raise UnusableCertificate(f"the file cannot be read: {exc.strerror or 'unknown reason'}") from exc
     try:
-        chain = tuple(x509.load_pem_x509_certificates(raw))
-        signs = _signs_certificates(chain[0])
+        certificates = tuple(x509.load_pem_x509_certificates(raw))
+        sign = all(map(_signs_certificates, certificates))
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise UnusableCertificate("the file holds no certificate in PEM form that can be read") from exc
-    if not signs:
+    if not sign:
         raise UnusableCertificate("the certificate is not one of a CA: make one with 'sidecar ca'")
-    return chain
+    return certificates
 
 
 def _signs_certificates(certificate: x509.Certificate) -> bool:
@@ -142,12 +161,13 @@ def _refuse_open_file(reference: SecretReference) -> None:
 # --- validity ----------------------------------------------------------------------------------------------------
 
 
-def out_of_time(certificate: x509.Certificate, now: float) -> str | None:
+def out_of_time(certificates: Iterable[x509.Certificate], now: float) -> str | None:
     """Why a CA does not sign at this Unix time; None while it does."""
-    if now >= certificate.not_valid_after_utc.timestamp():
-        return f"the CA expired on {certificate.not_valid_after_utc:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
-    if now < certificate.not_valid_before_utc.timestamp():
-        return f"the CA is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
+    for each in certificates:
+        if now >= each.not_valid_after_utc.timestamp():
+            return f"the CA expired on {each.not_valid_after_utc:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
+        if now < each.not_valid_before_utc.timestamp():
+            return f"the CA is not valid before {each.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
     return None
 
 
@@ -177,20 +197,18 @@ def constraints_for(patterns: Iterable[str]) -> x509.NameConstraints:
     return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=excluded or None)
 
 
-def is_constrained(certificate: x509.Certificate) -> bool:
+def is_constrained(certificates: Iterable[x509.Certificate]) -> bool:
     """Whether the CA is limited to some hosts."""
-    return _constraints(certificate) is not None
+    return any(_constraints(each) is not None for each in certificates)
 
 
-def covers(certificate: x509.Certificate, pattern: str) -> bool:
-    """Whether clients accept what this CA signs for a canonical host, or for names below the one in ``*.example.com``.
+def covers(certificates: Iterable[x509.Certificate], pattern: str) -> bool:
+    """Whether clients accept what this CA signs for a canonical host, or for the names of ``*.example.com``."""
+    return all(_permits(constraints, pattern) for each in certificates if (constraints := _constraints(each)))
 
-    Exclusions come first. Of a pattern they count only if they take all of it: single names are looked at when they
-    are asked for.
-    """
-    constraints = _constraints(certificate)
-    if constraints is None:
-        return True
+
+def _permits(constraints: x509.NameConstraints, pattern: str) -> bool:
+    """Exclusions come first. Of a pattern they count only if they take all of it: each name is looked at later."""
     host = pattern.removeprefix("*.")
     if _any_within(host, constraints.excluded_subtrees or ()):
         return False

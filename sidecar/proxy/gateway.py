@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from sidecar.broker.credential import Credential
     from sidecar.config.model import Limits
     from sidecar.errors import Denied
     from sidecar.proxy.authority import Authority, Origin
@@ -148,11 +149,19 @@ class Gateway:
         *,
         method: bytes,
         close: bool,
-        credential: str | None = None,
-        generation: int | None = None,
+        credential: Credential | None = None,
     ) -> bytes:
-        """The bytes of an answer of our own; see ``answers.answer``."""
-        return answer(error, method=method, date=self.date(), close=close, credential=credential, generation=generation)
+        """The bytes of an answer of our own, which names the route's credential and its token's generation; see
+        ``answers.answer``."""
+        published = credential.published if credential is not None else None
+        return answer(
+            error,
+            method=method,
+            date=self.date(),
+            close=close,
+            credential=credential.name if credential is not None else None,
+            generation=published.generation if published is not None else None,
+        )
 
     def count_denied(self, error: Denied) -> None:
         """Count a refusal by its reason."""

@@ -8,8 +8,8 @@ One certificate stands for exactly one host: the one that the CONNECT named and 
 then asks TLS for another name (SNI, RFC 6066 section 3) is refused inside the handshake, before it sees a certificate:
 what it would send was not meant for the host that the token is for.
 
-Measured on a busy core: a host's first context takes 1.6 ms, of which the signature is 0.1, and 26 KiB; later ones are
-a look-up.
+Measured: a host's first context costs 1.7 ms of CPU, of which the signature is 0.1, and 34 KiB; handshakes add nothing
+to it. From then on it is a look-up of 0.3 µs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     NameCheck = Callable[[Connection, str | None, ssl.SSLContext], int | None]
 
 MOST_CONTEXTS: Final = 256
-"""At 26 KiB each, 7 MiB at most. Only a route with a wildcard can have so many hosts."""
+"""At 34 KiB each, 9 MiB at most. Only a route with a wildcard can have so many hosts."""
 LIFETIME: Final = datetime.timedelta(days=7)
 CLOCKS_MAY_DIFFER: Final = datetime.timedelta(hours=1)
 _SUBJECT: Final = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Token Sidecar interception")])
@@ -136,19 +136,17 @@ class LocalCA:
         context.sni_callback = self._name_check(host)
         end = leaf.not_valid_after_utc
         # One that ends with the CA is kept to its end: a new one would not live longer.
-        is_last = end == self._ca.certificate.not_valid_after_utc
-        until = end.timestamp() if is_last else now + LIFETIME.total_seconds() / 2
+        until = end.timestamp() if end == self._ca.ends_at else now + LIFETIME.total_seconds() / 2
         return _Minted(context, leaf.not_valid_before_utc.timestamp(), until)
 
     def _refuse(self, host: str, now: float) -> None:
-        certificate = self._ca.certificate
-        if reason := local_ca.out_of_time(certificate, now):
+        if reason := local_ca.out_of_time(self._ca.chain, now):
             raise TunnelDenied(reason)
-        if not local_ca.covers(certificate, host):
+        if not local_ca.covers(self._ca.chain, host):
             raise TunnelDenied("the local CA's name constraints do not cover this host: renew it with 'sidecar ca'")
 
     def _sign(self, host: str, now: datetime.datetime) -> x509.Certificate:
-        ca = self._ca.certificate
+        ca = self._ca.signer
         names = x509.SubjectAlternativeName([local_ca.general_name(host)])
         public = self._leaf_key.public_key()
         return (
@@ -158,7 +156,7 @@ class LocalCA:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(max(now - CLOCKS_MAY_DIFFER, ca.not_valid_before_utc))
-            .not_valid_after(min(now + LIFETIME, ca.not_valid_after_utc))
+            .not_valid_after(min(now + LIFETIME, self._ca.ends_at))
             .add_extension(names, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_USAGE, critical=True)

@@ -448,14 +448,7 @@ class Relay:
         self._account.status = error.status
         self._account.reason = error.reason
         credential = self._route.credential if self._route is not None else None
-        published = credential.published if credential is not None else None
-        answer = self._gateway.answer(
-            error,
-            method=self._head.method,
-            close=self.closes_client,
-            credential=credential.name if credential is not None else None,
-            generation=published.generation if published is not None else None,
-        )
+        answer = self._gateway.answer(error, method=self._head.method, close=self.closes_client, credential=credential)
         self._client.write(answer)
         self._over(reuse=False)
 

@@ -89,7 +89,7 @@ def test_the_ca_of_a_configuration_is_made_before_that_can_be_loaded_and_serves_
     authority = LocalCA.load(configuration.interception, SystemClock())
     authority.context_for("api.example.com")
     authority.context_for("www.example.org")
-    assert not local_ca.covers(made(folder).certificate, "plain.example.net")
+    assert not local_ca.covers(made(folder).chain, "plain.example.net")
 
 
 def test_the_default_configuration_is_that_of_run(
@@ -99,7 +99,7 @@ def test_the_default_configuration_is_that_of_run(
     monkeypatch.setenv("SIDECAR_CONFIG", "other.yaml")
 
     assert run(capsys)[0] == 0
-    assert local_ca.covers(made(folder).certificate, "api.example.com")
+    assert local_ca.covers(made(folder).chain, "api.example.com")
 
 
 def test_files_can_go_elsewhere_than_the_configuration_says(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -107,23 +107,37 @@ def test_files_can_go_elsewhere_than_the_configuration_says(capsys: pytest.Captu
     (folder / "config.yaml").write_text(text)
 
     assert run(capsys, *HERE)[0] == 0
-    assert local_ca.covers(made(folder).certificate, "api.example.com")
+    assert local_ca.covers(made(folder).chain, "api.example.com")
 
 
 def test_the_ca_of_a_command_line_is_limited_to_its_hosts(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     hosts = ("--host", "API.Example.com", "--host", "*.example.org", "--host", "10.0.0.1", "--host", "[fd00::1]")
     assert run(capsys, *hosts, *HERE)[0] == 0
 
-    certificate = made(folder).certificate
+    certificate = made(folder).signer
     constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints)
     assert constraints.critical
     assert constraints.value == local_ca.constraints_for(["api.example.com", "*.example.org", "10.0.0.1", "fd00::1"])
 
 
+def test_clients_trust_a_root_whose_key_is_not_kept(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    run(capsys, "--host", "api.example.com", *HERE)
+
+    root, signer = x509.load_pem_x509_certificates((folder / "ca.pem").read_bytes())  # keytool takes the first alone
+    signer.verify_directly_issued_by(root)
+    root.verify_directly_issued_by(root)
+    assert root.public_key() != signer.public_key() == made(folder).key.public_key()
+    assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
+    for certificate in (root, signer):
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints)
+        assert constraints.critical
+        assert constraints.value == local_ca.constraints_for(["api.example.com"])
+
+
 def test_it_can_sign_for_servers_and_nothing_else(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     run(capsys, "--host", "api.example.com", *HERE)
 
-    extensions = made(folder).certificate.extensions
+    extensions = made(folder).signer.extensions
     basic = extensions.get_extension_for_class(x509.BasicConstraints)
     usage = extensions.get_extension_for_class(x509.KeyUsage)
     assert basic.critical
@@ -141,7 +155,7 @@ def test_it_is_valid_from_an_hour_ago_for_so_many_days(
 ) -> None:
     run(capsys, "--host", "api.example.com", *HERE, *arguments)
 
-    certificate = made(folder).certificate
+    certificate = made(folder).signer
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     assert life == datetime.timedelta(days=days, hours=1)
     assert "Token Sidecar interception CA" in certificate.subject.rfc4514_string()
@@ -149,10 +163,10 @@ def test_it_is_valid_from_an_hour_ago_for_so_many_days(
 
 def test_two_cas_have_two_keys(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     run(capsys, "--host", "api.example.com", *HERE)
-    first = made(folder).certificate
+    first = made(folder).signer
     run(capsys, "--host", "api.example.com", *HERE, "--force")
 
-    assert made(folder).certificate.public_key() != first.public_key()
+    assert made(folder).signer.public_key() != first.public_key()
 
 
 # --- how it writes ---
@@ -210,7 +224,7 @@ def test_force_overwrites_and_an_open_key_becomes_a_private_one(
     (folder / "ca-key.pem").chmod(0o644)
 
     assert run(capsys, "--host", "api.example.com", *HERE, "--force")[0] == 0
-    assert local_ca.covers(made(folder).certificate, "api.example.com")
+    assert local_ca.covers(made(folder).chain, "api.example.com")
     assert sorted(path.name for path in folder.iterdir()) == ["ca-key.pem", "ca.pem"]
 
 
@@ -238,7 +252,7 @@ def test_it_says_what_it_made_for_whom_and_how_clients_come_to_trust_it(
     code, out, err = run(capsys, "--host", "api.example.com", "--host", "*.example.org", *HERE)
 
     assert (code, err) == (0, "")
-    assert f"valid until {made(folder).certificate.not_valid_after_utc:%Y-%m-%d}" in out
+    assert f"valid until {made(folder).signer.not_valid_after_utc:%Y-%m-%d}" in out
     clients = ("--cacert ca.pem", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS=ca.pem")
     for word in ("api.example.com", "*.example.org", *clients, "keytool -importcert", "replace the system's CAs"):
         assert word in out

@@ -26,8 +26,8 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 def constrained(
     key: ec.EllipticCurvePrivateKey, hosts: Sequence[str] = HOSTS, *, days: float = 365.0, made_days_ago: float = 0.0
-) -> x509.Certificate:
-    """What ``sidecar ca`` makes for these hosts."""
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """What ``sidecar ca`` makes for these hosts: the root, and the CA that has this key."""
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - datetime.timedelta(days=made_days_ago)
     return command.make(hosts, key, now=now, lifetime=datetime.timedelta(days=days))
 

@@ -91,20 +91,20 @@ def test_a_missing_secret_is_no_matter_of_advice() -> None:
     assert warnings(VALID.replace("/run/secrets/orders", "/nowhere/at/all")) == []
 
 
-def intercepting(tmp_path: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> str:
-    files = authorities.write(tmp_path, key, certificate)
+def intercepting(tmp_path: Path, key: ec.EllipticCurvePrivateKey, *chain: x509.Certificate) -> str:
+    files = authorities.write(tmp_path, key, *chain)
     return VALID + f"    intercept: true\ninterception: {{certificate: {files[0]}, key: 'file:{files[1]}'}}\n"
 
 
 def test_a_sound_local_ca_gives_no_warning(tmp_path: Path) -> None:
     key = authorities.new_key()
 
-    assert warnings(intercepting(tmp_path, key, authorities.constrained(key))) == []
+    assert warnings(intercepting(tmp_path, key, *authorities.constrained(key))) == []
 
 
 def test_a_local_ca_without_a_route_is_mentioned(tmp_path: Path) -> None:
     key = authorities.new_key()
-    text = intercepting(tmp_path, key, authorities.constrained(key)).replace("intercept: true", "intercept: false")
+    text = intercepting(tmp_path, key, *authorities.constrained(key)).replace("intercept: true", "intercept: false")
 
     assert warnings(text) == ["interception: no route has intercept: true"]
 
@@ -120,18 +120,18 @@ def test_a_local_ca_that_can_sign_for_every_host_is_mentioned(tmp_path: Path) ->
 
 def test_a_local_ca_that_ends_soon_is_mentioned(tmp_path: Path) -> None:
     key = authorities.new_key()
-    certificate = authorities.constrained(key, days=29)
+    chain = authorities.constrained(key, days=29)
 
-    day = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-    assert warnings(intercepting(tmp_path, key, certificate)) == [
+    day = f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+    assert warnings(intercepting(tmp_path, key, *chain)) == [
         f"interception.certificate: the CA expires on {day}: make a new one with 'sidecar ca --force'"
     ]
-    assert warnings(intercepting(tmp_path, key, authorities.constrained(key, days=31))) == []
+    assert warnings(intercepting(tmp_path, key, *authorities.constrained(key, days=31))) == []
 
 
 def test_a_local_ca_that_is_gone_by_now_is_no_advice(tmp_path: Path) -> None:
     key = authorities.new_key()
-    configuration = load.parse(intercepting(tmp_path, key, authorities.constrained(key)), "config.yaml")
+    configuration = load.parse(intercepting(tmp_path, key, *authorities.constrained(key)), "config.yaml")
     (tmp_path / "ca.pem").unlink()
 
     assert advice.warnings(configuration) == []

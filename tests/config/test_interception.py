@@ -30,7 +30,7 @@ def section(files: tuple[Path, Path]) -> str:
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """A CA for api.example.com."""
     key = authorities.new_key()
-    return authorities.write(tmp_path, key, authorities.constrained(key))
+    return authorities.write(tmp_path, key, *authorities.constrained(key))
 
 
 def errors(text: str) -> list[str]:
@@ -138,7 +138,7 @@ def test_a_key_of_another_certificate_is_an_error(files: tuple[Path, Path], tmp_
     other = tmp_path / "other"
     other.mkdir()
     key = authorities.new_key()
-    _, foreign = authorities.write(other, key, authorities.constrained(key))
+    _, foreign = authorities.write(other, key, *authorities.constrained(key))
 
     assert messages(INTERCEPTING + section((files[0], foreign))) == [
         "16: 'key': it belongs to another certificate than 'certificate'"
@@ -147,7 +147,7 @@ def test_a_key_of_another_certificate_is_an_error(files: tuple[Path, Path], tmp_
 
 def test_everything_that_is_wrong_with_the_files_is_told_at_once(tmp_path: Path, messages: Messages) -> None:
     key = authorities.new_key()
-    files = authorities.write(tmp_path, key, authorities.constrained(key, ["other.example"], made_days_ago=366))
+    files = authorities.write(tmp_path, key, *authorities.constrained(key, ["other.example"], made_days_ago=366))
     files[1].write_text("hello")
 
     found = messages(INTERCEPTING + section(files))

@@ -47,23 +47,40 @@ def reference(path: Path) -> SecretReference:
 # --- reading ---
 
 
-def test_a_pair_of_files_is_read(tmp_path: Path) -> None:
+def test_the_files_of_the_command_are_read(tmp_path: Path) -> None:
     key = authorities.new_key()
-    certificate, key_file = authorities.write(tmp_path, key, authorities.constrained(key))
+    root, signer = authorities.constrained(key)
+    certificate, key_file = authorities.write(tmp_path, key, root, signer)
 
     files = local_ca.read(certificate, reference(key_file))
 
-    assert files.certificate == x509.load_pem_x509_certificate(certificate.read_bytes())
+    assert files.signer == signer
+    assert files.chain == (signer, root)
     assert files.key.private_numbers() == key.private_numbers()
     assert str(key.private_numbers().private_value) not in repr(files)
 
 
-def test_a_chain_begins_with_the_ca(tmp_path: Path) -> None:
+def test_certificates_that_do_not_stand_above_the_signer_are_left_out(tmp_path: Path) -> None:
     key = authorities.new_key()
-    mine, root = authorities.constrained(key), bare(CA)
-    certificate, key_file = authorities.write(tmp_path, key, mine, root)
+    root, signer = authorities.constrained(key)
+    certificate, key_file = authorities.write(tmp_path, key, bare(CA), root, signer)
 
-    assert local_ca.read(certificate, reference(key_file)).chain == (mine, root)
+    assert local_ca.read(certificate, reference(key_file)).chain == (signer, root)
+
+
+def test_a_ca_may_be_its_own_root(tmp_path: Path) -> None:
+    key = authorities.new_key()
+    own = authorities.bare(key, CA, algorithm=hashes.SHA256())
+    certificate, key_file = authorities.write(tmp_path, key, own)
+
+    assert local_ca.read(certificate, reference(key_file)).chain == (own,)
+
+
+def test_the_chain_ends_with_its_first_certificate_that_does() -> None:
+    key = authorities.new_key()
+    (signer, _), (_, root) = authorities.constrained(key, days=20), authorities.constrained(key, days=10)
+
+    assert local_ca.LocalCAFiles((signer, root), key).ends_at == root.not_valid_after_utc
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
@@ -92,7 +109,7 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path, content: bytes | None
         path.write_bytes(content)
 
     with pytest.raises(local_ca.UnusableCertificate, match=reason):
-        local_ca.read_chain(path)
+        local_ca.read_certificates(path)
 
 
 @pytest.mark.parametrize("extensions", [(), (NO_CA,), (CA, usage(signs=False)), (usage(signs=True),)])
@@ -102,14 +119,14 @@ def test_a_certificate_that_signs_no_others_is_refused(
     path, _ = authorities.write(tmp_path, authorities.new_key(), bare(*extensions))
 
     with pytest.raises(local_ca.UnusableCertificate, match="is not one of a CA"):
-        local_ca.read_chain(path)
+        local_ca.read_certificates(path)
 
 
 @pytest.mark.parametrize("extensions", [(CA,), (CA, usage(signs=True))])
 def test_a_ca_without_a_key_usage_may_sign(tmp_path: Path, extensions: tuple[x509.ExtensionType, ...]) -> None:
     path, _ = authorities.write(tmp_path, authorities.new_key(), bare(*extensions))
 
-    assert len(local_ca.read_chain(path)) == 1
+    assert len(local_ca.read_certificates(path)) == 1
 
 
 # --- the key ---
@@ -184,13 +201,13 @@ def test_rsa_signs_too_and_other_kinds_do_not(tmp_path: Path) -> None:
 
 
 def test_a_ca_signs_from_its_first_moment_until_its_last() -> None:
-    certificate = authorities.constrained(authorities.new_key())
-    first, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    chain = authorities.constrained(authorities.new_key())
+    first, end = chain[1].not_valid_before_utc.timestamp(), chain[1].not_valid_after_utc.timestamp()
 
-    assert local_ca.out_of_time(certificate, first) is None
-    assert local_ca.out_of_time(certificate, end - 1) is None
-    assert "the CA is not valid before" in (local_ca.out_of_time(certificate, first - 1) or "")
-    assert "make a new one with 'sidecar ca --force'" in (local_ca.out_of_time(certificate, end) or "")
+    assert local_ca.out_of_time(chain, first) is None
+    assert local_ca.out_of_time(chain, end - 1) is None
+    assert "the CA is not valid before" in (local_ca.out_of_time(chain, first - 1) or "")
+    assert "make a new one with 'sidecar ca --force'" in (local_ca.out_of_time(chain, end) or "")
 
 
 # --- hosts ---
@@ -215,11 +232,11 @@ def test_a_ca_signs_from_its_first_moment_until_its_last() -> None:
     ],
 )
 def test_constraints_cover_what_they_were_made_for(hosts: list[str], covered: list[str], others: list[str]) -> None:
-    certificate = authorities.constrained(authorities.new_key(), hosts)
+    chain = authorities.constrained(authorities.new_key(), hosts)
 
-    assert local_ca.is_constrained(certificate)
-    assert [host for host in [*hosts, *covered] if not local_ca.covers(certificate, host)] == []
-    assert [host for host in others if local_ca.covers(certificate, host)] == []
+    assert local_ca.is_constrained(chain)
+    assert [host for host in [*hosts, *covered] if not local_ca.covers(chain, host)] == []
+    assert [host for host in others if local_ca.covers(chain, host)] == []
 
 
 def test_a_kind_that_is_not_permitted_is_excluded() -> None:
@@ -234,21 +251,21 @@ def test_a_kind_that_is_not_permitted_is_excluded() -> None:
 
 
 def test_a_ca_without_constraints_covers_every_host() -> None:
-    certificate = bare(CA)
+    chain = (bare(CA),)
 
-    assert not local_ca.is_constrained(certificate)
-    assert all(local_ca.covers(certificate, host) for host in ("a.example", "*.example.com", "10.0.0.1", "::1"))
+    assert not local_ca.is_constrained(chain)
+    assert all(local_ca.covers(chain, host) for host in ("a.example", "*.example.com", "10.0.0.1", "::1"))
 
 
 def test_constraints_that_others_wrote_are_understood() -> None:
     permitted = [x509.DNSName(".Example.com"), x509.RFC822Name("example.com")]
     excluded = [x509.DNSName("secret.example.com"), x509.IPAddress(ipaddress.ip_network("10.0.0.0/8"))]
-    certificate = bare(CA, x509.NameConstraints(permitted, excluded))
+    chain = (bare(CA), bare(CA, x509.NameConstraints(permitted, excluded)))
 
-    assert local_ca.covers(certificate, "api.example.com")
-    assert local_ca.covers(certificate, "*.example.com") is False  # the dot in front leaves the name itself out
-    assert local_ca.covers(certificate, "*.api.example.com")
-    assert not local_ca.covers(certificate, "a.secret.example.com")
-    assert not local_ca.covers(certificate, "10.1.2.3")
-    assert local_ca.covers(certificate, "192.0.2.1")  # addresses are not constrained but for the excluded ones
-    assert local_ca.covers(certificate, "::1")
+    assert local_ca.covers(chain, "api.example.com")
+    assert local_ca.covers(chain, "*.example.com") is False  # the dot in front leaves the name itself out
+    assert local_ca.covers(chain, "*.api.example.com")
+    assert not local_ca.covers(chain, "a.secret.example.com")
+    assert not local_ca.covers(chain, "10.1.2.3")
+    assert local_ca.covers(chain, "192.0.2.1")  # addresses are not constrained but for the excluded ones
+    assert local_ca.covers(chain, "::1")

@@ -45,8 +45,8 @@ class Today(FakeClock):
 def make(hosts: Sequence[str] = HOSTS, *, days: float = 365.0, made_days_ago: float = 0.0) -> local_ca.LocalCAFiles:
     """A CA as ``sidecar ca`` makes it."""
     key = authorities.new_key()
-    certificate = authorities.constrained(key, hosts, days=days, made_days_ago=made_days_ago)
-    return local_ca.LocalCAFiles((certificate,), key)
+    root, signer = authorities.constrained(key, hosts, days=days, made_days_ago=made_days_ago)
+    return local_ca.LocalCAFiles((signer, root), key)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def authority(files: local_ca.LocalCAFiles) -> LocalCA:
 
 
 def trusting(files: local_ca.LocalCAFiles) -> ssl.SSLContext:
-    """A client that trusts this CA alone, as strictly as Python 3.13 does by default."""
-    context = ssl.create_default_context(cadata=files.certificate.public_bytes(serialization.Encoding.PEM).decode())
+    """A client that trusts this CA's root alone, as strictly as Python 3.13 does by default."""
+    context = ssl.create_default_context(cadata=files.chain[-1].public_bytes(serialization.Encoding.PEM).decode())
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
@@ -255,7 +255,7 @@ def test_a_leaf_is_for_its_host_as_a_server_and_for_nothing_else(
     assert extension(x509.BasicConstraints) == x509.BasicConstraints(ca=False, path_length=None)
     assert extension(x509.ExtendedKeyUsage) == x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     assert extension(x509.KeyUsage) == minting._USAGE
-    identifier = files.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    identifier = files.signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     assert extension(x509.AuthorityKeyIdentifier).key_identifier == identifier.digest  # type: ignore[attr-defined]
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
     assert leaf.serial_number.bit_length() > 100
@@ -288,8 +288,8 @@ def test_a_leaf_lives_within_the_life_of_its_ca() -> None:
     short = make(days=2)
     leaf = leaf_of(LocalCA(short, Today()), short, "api.example.com")
 
-    assert leaf.not_valid_before_utc >= short.certificate.not_valid_before_utc
-    assert leaf.not_valid_after_utc == short.certificate.not_valid_after_utc
+    assert leaf.not_valid_before_utc >= short.signer.not_valid_before_utc
+    assert leaf.not_valid_after_utc == short.signer.not_valid_after_utc
 
 
 def test_a_ca_with_an_rsa_key_and_without_identifiers_signs_too() -> None:
@@ -418,7 +418,7 @@ def test_it_is_loaded_from_what_the_configuration_names(tmp_path: Path, files: l
 def test_a_key_that_was_exchanged_since_is_refused(tmp_path: Path, files: local_ca.LocalCAFiles) -> None:
     section = written(tmp_path, files)
     written(tmp_path, make())
-    Path(section.certificate).write_bytes(files.certificate.public_bytes(serialization.Encoding.PEM))
+    Path(section.certificate).write_bytes(files.signer.public_bytes(serialization.Encoding.PEM))
 
     with pytest.raises(local_ca.UnusableKey, match="another certificate"):
         LocalCA.load(section, Today())
