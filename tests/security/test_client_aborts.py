@@ -315,7 +315,6 @@ async def test_whoever_leaves_in_whatever_state_leaves_nothing_behind(
             client.reset()
         await client.close()
         await nothing_is_left(scene, before)
-        scene.hold.set()
         if state.cold:
             await rig.has_tokens()
         if not (state.full or state.opaque):
@@ -331,6 +330,7 @@ async def nothing_is_left(scene: Scene, before: int) -> None:
     await until(lambda: not listener.holders, "no client is left")
     await until(lambda: not gateway.pool._all, "no upstream connection is left")
     await until(lambda: all(each.ended.is_set() for each in scene.origin.connections), "the upstream has seen the end")
+    scene.hold.set()
     await until(lambda: sockets() <= before, "no socket is left")
     assert gateway.open_connections == 0
 

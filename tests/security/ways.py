@@ -7,18 +7,17 @@ the sidecar reads requests in two ways: in plain text where the upstream is plai
 from __future__ import annotations
 
 import abc
-import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.config.model import Limits
 from sidecar.proxy.gateway import Generation
-from tests.config import authorities
-from tests.proxy.raw_client import RawClient, path
-from tests.proxy.rig import API, Rig
+from tests.proxy.raw_client import path
+from tests.proxy.rig import API
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.proxy.raw_client import RawClient
+    from tests.proxy.rig import Rig
 
 
 @dataclass(slots=True)
@@ -121,23 +120,14 @@ class Intercepted(Way):
         if not site.tls:
             await site.start()
             return
-        key = authorities.new_key()
-        certificate, key_file = authorities.write(site.rig.folder, key, authorities.constrained(key, [API]))
-        section = {"certificate": str(certificate), "key": f"file:{key_file}"}
-        await site.start(interception=section, routes=[site.route | {"intercept": True}])
+        await site.start(interception=site.rig.interception(), routes=[site.route | {"intercept": True}])
 
     async def open(self, site: Site) -> RawClient:
-        client = await site.rig.client()
-        await client.send(f"CONNECT {API}:{site.port} HTTP/1.1\r\nHost: {API}:{site.port}\r\n\r\n".encode())
-        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         if site.tls:
-            await client.writer.start_tls(self._trusting(site.rig.folder), server_hostname=API)
+            return await site.rig.intercepted(f"{API}:{site.port}")
+        client = await site.rig.client()
+        assert (await client.tunnel(f"{API}:{site.port}")).startswith(b"HTTP/1.1 200 ")
         return client
-
-    def _trusting(self, folder: Path) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-        return context
 
 
 WAYS: Final[tuple[Way, ...]] = (Forward(), Reverse(), Intercepted())
