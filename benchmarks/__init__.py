@@ -14,5 +14,6 @@ load          one wrk run; any error fails it
 measure       CPU and memory of a process from /proc
 rounds        interleaved rounds, memory and start-up, as plain results
 report        results to Markdown, against the targets
+fuzz/         another command: our HTTP/1.1 parser beside two others, on made and harmed input
 ============  =======================================================================================================
 """

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import report, rounds
 from benchmarks.idp import token_endpoint
+from benchmarks.measure import cpu_model
 from benchmarks.origin import origin
 from benchmarks.peers import ENVOY, ENVOY_BINARY, PEERS, Peer
 from benchmarks.processes import Running
@@ -66,12 +67,10 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
 
 def machine(peers: Sequence[Peer]) -> Machine:
     """Where this runs."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown CPU")
     wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
     return Machine(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        cpu=cpu,
+        cpu=cpu_model(),
         cores=os.cpu_count() or 1,
         kernel=platform.release().partition("-")[0],
         # A distribution's build (profile-guided, link-time optimised) takes a third less than a plain one of one's own.

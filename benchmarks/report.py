@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from benchmarks.rounds import Footprint, Plan, Sample, Start
 
-START_MARKER: Final = "<!-- benchmark:start -->"
-END_MARKER: Final = "<!-- benchmark:end -->"
 MISSING: Final = "-"
 
 
@@ -217,14 +215,15 @@ def summary(results: Results) -> str:
     return f"{table(header, map(line, results.rows))}\n\n{_where(results)}"
 
 
-def between_markers(page: str, text: str) -> str:
+def between_markers(page: str, text: str, name: str = "benchmark") -> str:
     """The page with the text between its markers in place of what stood there.
 
     Raises:
         ValueError: the page has not exactly one pair of markers, in order.
     """
-    head, start, rest = page.partition(START_MARKER)
-    _old, end, tail = rest.partition(END_MARKER)
-    if not start or not end or START_MARKER in rest or END_MARKER in tail:
-        raise ValueError(f"the page needs one {START_MARKER} and after it one {END_MARKER}")
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    head, found, rest = page.partition(start)
+    _old, ended, tail = rest.partition(end)
+    if not found or not ended or start in rest or end in tail:
+        raise ValueError(f"the page needs one {start} and after it one {end}")
     return f"{head}{start}\n{text}\n{end}{tail}"
