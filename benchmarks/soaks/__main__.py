@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib.metadata
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,7 +35,7 @@ from benchmarks.soaks.report import Outcome
 from benchmarks.soaks.stage import SoakFailed, bind_to
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
 LONGEST_SECONDS: Final = 1200.0
@@ -72,17 +73,23 @@ async def carry_out(name: str, quick: bool) -> Outcome:
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             outcome = await SOAKS[name](quick)
-    except (SoakFailed, StartFailed, Broken, TimeoutError, ValueError, ExceptionGroup) as exc:
-        failure = " ".join(why(exc).split())
-        outcome = Outcome(name, (), (), failure=failure)
+    except (SoakFailed, StartFailed, Broken, OSError, ValueError, ExceptionGroup) as exc:
+        outcome = Outcome(name, (), (), failure=why(exc))
     return Outcome(name, outcome.targets, outcome.facts, time.monotonic() - began, outcome.failure)
 
 
 def why(exc: BaseException) -> str:
-    """What went wrong, in one sentence; of a group, what its parts say."""
+    """What went wrong, in one line; of a group, what its parts say, each once."""
+    return "; ".join(dict.fromkeys(" ".join(f"{type(each).__name__}: {each}".split()) for each in parts(exc)))
+
+
+def parts(exc: BaseException) -> Iterator[BaseException]:
+    """The errors themselves, out of all groups."""
     if isinstance(exc, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(why(each) for each in exc.exceptions))
-    return f"{type(exc).__name__}: {exc}"
+        for each in exc.exceptions:
+            yield from parts(each)
+    else:
+        yield exc
 
 
 def say(line: str) -> None:
@@ -94,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     """Carry them out; 1 if a target was missed."""
     chosen = arguments(argv)
     bind_to(os.getpid(), Core.LOAD)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays behind
     outcomes = []
     for name in chosen.names or SOAKS:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -98,17 +98,22 @@ async def sampled(subject: Subject, tally: Tally) -> AsyncIterator[list[Sample]]
 
 
 async def revoke(idp: MockIdP, first_after: float) -> None:
-    """Revoke the newest token of every client again and again."""
+    """Revoke tokens again and again, none that is new."""
     await asyncio.sleep(first_after)
     while True:
         issued = 0
         while issued != len(idp.issued):
             issued = len(idp.issued)
             await asyncio.sleep(SETTLED_SECONDS)
-        for upstream in Upstream:
-            newest = [token for token in idp.issued if token.startswith(f"{idp.marker}-{upstream.value}-")]
-            idp.revoke(newest[-1])
+        revoke_newest(idp)
         await asyncio.sleep(REVOKE_EVERY_SECONDS)
+
+
+def revoke_newest(idp: MockIdP) -> None:
+    """Revoke the token that each client was given last."""
+    for upstream in Upstream:
+        newest = [token for token in idp.issued if token.startswith(f"{idp.marker}-{upstream.value}-")]
+        idp.revoke(newest[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,11 @@ def rows(outcome: Outcome) -> list[list[str]]:
 def full(machine: Machine, outcomes: Sequence[Outcome]) -> str:
     """The section of the page."""
     lines = [line for outcome in outcomes for line in rows(outcome)]
-    facts = [f"- `{outcome.name}` ({outcome.seconds:.0f} s): {' '.join(outcome.facts)}" for outcome in outcomes]
+    facts = [
+        f"- `{outcome.name}` ({outcome.seconds:.0f} s): {' '.join(outcome.facts)}"
+        for outcome in outcomes
+        if outcome.facts
+    ]
     return "\n\n".join(
         (
             where(machine),

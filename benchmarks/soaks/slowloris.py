@@ -126,6 +126,6 @@ def outcome(size: Size, ends: list[End], before: float, during: float) -> Outcom
         ),
         (
             f"p99 {before:.2f} ms before and {during:.2f} ms during it.",
-            f"Heads ended {min(times):.2f} to {max(times):.2f} s after their first byte, of {size.head_timeout} allowed.",
+            f"Heads ended {min(times):.2f} to {max(times):.2f} s after their first byte; allowed {size.head_timeout}.",
         ),
     )

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 STOP_SECONDS: Final = 40.0
 """More than any drain here takes."""
 LOOK_SECONDS: Final = 0.02
+_CORES: Final = sorted(os.sched_getaffinity(0))
+"""Those that were ours before anything was bound to one of them."""
 CRASHES: Final = ("Traceback", "crashed", "unexpected error")
 """What a log line says where the sidecar met a bug of its own."""
 
@@ -45,9 +47,9 @@ class SoakFailed(Exception):
 
 
 def bind_to(pid: int, core: Core) -> None:
-    """Let the process run on that core alone, where the machine has one for each part."""
-    if (os.cpu_count() or 1) >= len(Core):
-        os.sched_setaffinity(pid, {core.value})
+    """Let the process run on that core alone, where there is one for each part."""
+    if len(_CORES) >= len(Core):
+        os.sched_setaffinity(pid, {_CORES[core.value]})
 
 
 def crashes(log: str) -> list[str]:
