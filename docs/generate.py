@@ -44,7 +44,7 @@ REMEDIES: Final = {
     "bad_request": "correct the request; `detail` says what is wrong with it",
     "head_timeout": "send the head in one go, or raise `limits.head_timeout`",
     "body_timeout": "keep the body flowing, or raise `limits.body_idle`",
-    "content_too_large": "reserved: bodies have no limit in this version",
+    "content_too_large": "send less at once, or raise `limits.body`",
     "target_too_long": "shorten the URL, or raise `limits.target` and `limits.head`",
     "expectation_failed": "send `Expect: 100-continue` or none",
     "head_too_large": "send fewer or shorter fields, or raise `limits.head` and `limits.fields`",
@@ -56,6 +56,12 @@ REMEDIES: Final = {
     "authorization_refused": "leave `Authorization` out, or change the route's `if_present`",
     "host_unknown": "call the listener by its address, or add the name to its `hosts`",
     "origin_foreign": "web pages of other sites may not use a base URL; name the page's host under `hosts` if it may",
+    "handshake": "let the client trust the CA of `interception`, and speak TLS 1.2 or later; or leave `intercept` off",
+    "sni_mismatch": "let the client name the same host in the CONNECT and in TLS (SNI)",
+    "proxy_auth_required": "put the password into the proxy's URL, `HTTP_PROXY=http://any:PASSWORD@host:port`; after a "
+    "rotation, restart what still has the old one",
+    "key_refused": "send the listener's `auth` header once, with the value that its secret holds now",
+    "peer_refused": "run the app as one of the listener's `peer_uids`, or add its user there",
     "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
     "sockets, are never upstreams; loopback only with a route",
     "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",

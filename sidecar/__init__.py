@@ -10,16 +10,18 @@ secrets                 ``Secret``, which never prints itself, and the reference
 runtime                 the clock, named tasks, randomness for jitter
 telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
 config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
-                        ``reload`` noticing that the file changed
+                        ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
 oauth/                  ``token`` o, ``client_auth`` o, ``grants`` o, ``discovery`` o, and ``endpoint``, the only
                         one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
-proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``entrance`` o, ``exchange``
-                        o, ``answers``, ``addresses``; then sockets: ``resolver``, ``tls``, ``upstream`` the pool,
-                        ``relay`` one request, ``tunnel``, ``connection`` one client, ``listener``
+proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
+                        ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
+                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload

@@ -10,23 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 from sidecar import __version__
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import advice, load
+from sidecar.config import advice, files, load
 from sidecar.config.reload import Watched, watch
-from sidecar.errors import InternalError, SidecarError
+from sidecar.errors import ConfigurationInvalid, InternalError, SecretMissing, SidecarError
 from sidecar.proxy.addresses import OwnSockets
+from sidecar.proxy.admission import Admission, admission
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
 from sidecar.proxy.listener import Listener, sweep, sweep_interval
+from sidecar.proxy.peer import peer_uid
+from sidecar.proxy.pool import UpstreamPool
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
-from sidecar.proxy.upstream import UpstreamPool
-from sidecar.runtime import Clock, SystemClock, Tasks, Uniform, uniform
+from sidecar.runtime import Clock, SystemClock, Tasks, Trimmer, Uniform, uniform
+from sidecar.secrets import SecretReference
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
+    from sidecar.proxy.minting import LocalCA
     from sidecar.proxy.resolver import Lookup
 
 QUIET_SECONDS: Final = 2.0
@@ -96,6 +101,7 @@ class Sidecar:
         self.listeners: list[Listener] = []
         self._retired: list[Listener] = []
         self.telemetry: TelemetryServer | None = None
+        self._watched = Watched(())
 
     # --- start ---
 
@@ -103,9 +109,11 @@ class Sidecar:
         """Bind everything, then serve.
 
         Raises:
+            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more.
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
+        read_once = _ReadOnce.of(configuration, self._clock)
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         try:
@@ -117,7 +125,7 @@ class Sidecar:
             raise
         self._note_own_sockets()
         await self.broker.apply(configuration.credentials, configuration.limits)
-        self._enter(configuration)
+        self._enter(configuration, read_once)
         for listener in self.listeners:
             await listener.serve()
         await self.telemetry.serve()
@@ -159,7 +167,7 @@ class Sidecar:
 
     # --- a generation ---
 
-    def _enter(self, configuration: Configuration) -> None:
+    def _enter(self, configuration: Configuration, read_once: _ReadOnce) -> None:
         """Make the configuration the one that requests are served under. Nothing here can fail."""
         table = RoutingTable(self._route(each) for each in configuration.routes)
         self.gateway.generation = Generation(
@@ -167,10 +175,13 @@ class Sidecar:
             configuration.limits,
             forwards_unmatched=configuration.unmatched == "forward",
             unmatched_meters=self.metrics.route(UNMATCHED, None),
+            local_ca=read_once.local_ca,
         )
         by_name = {each.name: each for each in configuration.listeners}
         for listener in self.listeners:
             listener.entrance = _entrance(by_name[listener.name], table)
+            listener.admission = read_once.admissions[listener.name]
+            listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
         self.configuration = configuration
@@ -190,6 +201,7 @@ class Sidecar:
             if_present=config.if_present,
             fail_open=config.on_failure == "open",
             ca_file=config.ca_file,
+            intercept=config.intercept,
         )
 
     def _switch_access_log(self, wanted: bool) -> None:
@@ -216,12 +228,14 @@ class Sidecar:
         """
         try:
             # In a thread: a large file takes tens of milliseconds, which requests would wait out.
-            configuration = await asyncio.to_thread(_read, path)
+            configuration = await asyncio.to_thread(load.load, path)
+            self._watched.take_in(files.read_once(configuration))
+            read_once = await asyncio.to_thread(_see_secrets, configuration, self._clock)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
             return False
-        await self._swap(configuration, opened)
+        await self._swap(configuration, read_once, opened)
         self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
@@ -269,7 +283,12 @@ class Sidecar:
             raise
         return fresh, telemetry
 
-    async def _swap(self, configuration: Configuration, opened: tuple[list[Listener], TelemetryServer | None]) -> None:
+    async def _swap(
+        self,
+        configuration: Configuration,
+        read_once: _ReadOnce,
+        opened: tuple[list[Listener], TelemetryServer | None],
+    ) -> None:
         fresh, telemetry = opened
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
@@ -279,7 +298,7 @@ class Sidecar:
         self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh
         for listener in self.listeners:
             self._rename(listener, wanted[str(listener.bind)].name)
-        self._enter(configuration)
+        self._enter(configuration, read_once)
         for listener in fresh:
             await listener.serve()
         if telemetry is not None:
@@ -300,7 +319,7 @@ class Sidecar:
         if listener.name != name:
             listener.name = name
             listener.meters = self.metrics.listener(name)
-            listener.meters.connections_open.value = len(listener.connections)
+            listener.meters.connections_open.value = len(listener.holders)
 
     def _forget(self, *, routes: Iterable[str], listeners: Iterable[str]) -> None:
         for label in routes:
@@ -313,10 +332,12 @@ class Sidecar:
         self.metrics.config_last_reload_success_timestamp.value = self._clock.wall()
 
     def watch(self, path: Path, since: Watched, asked: asyncio.Event) -> None:
-        """Reload when the file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
+        """Reload when a watched file changes, or when ``asked`` is set (SIGHUP); one reload at a time.
 
-        A CA bundle that changes needs no reload: it is read again with the next connection.
+        A CA bundle that changes needs no reload: it is read again with the next connection. A listener's secret does,
+        and so does the local CA.
         """
+        self._watched = since
         self._tasks.spawn("watch the configuration", watch(path, self._clock, asked.set, since=since))
         self._tasks.spawn("reload", self._reload_when_asked(path, asked))
 
@@ -353,9 +374,9 @@ class Sidecar:
 
     def _busy(self, now: float) -> bool:
         return any(
-            connection.is_busy(now, QUIET_SECONDS)
+            holder.is_busy(now, QUIET_SECONDS)
             for listener in (*self.listeners, *self._retired)
-            for connection in listener.connections
+            for holder in listener.holders
         )
 
     async def close(self) -> None:
@@ -377,26 +398,63 @@ class Sidecar:
     # --- the coarse timer ---
 
     async def _sweep(self) -> None:
+        trimmer = Trimmer()
         while True:
             await asyncio.sleep(sweep_interval(self.gateway))
             # What a retired listener still serves has its deadlines like everything else.
-            self._retired = [listener for listener in self._retired if listener.connections]
+            self._retired = [listener for listener in self._retired if listener.holders]
             sweep(self.gateway, [*self.listeners, *self._retired])
+            trimmer.look(self._loop.time(), self._served())
 
     def _crashed(self, task: str, error: BaseException) -> None:
         with contextlib.suppress(Exception):
             self.log.error("task_crashed", task=task, exc_info=error)
 
 
-def _read(path: Path) -> Configuration:
-    """Load and check a configuration.
+@dataclass(frozen=True, slots=True)
+class _ReadOnce:
+    """What is made of the files that are read with the configuration: who may use each listener, by its name, and the
+    CA for intercepted hosts."""
+
+    admissions: dict[str, Admission | None]
+    local_ca: LocalCA | None
+
+    @classmethod
+    def of(cls, configuration: Configuration, clock: Clock) -> Self:
+        """Read them.
+
+        Raises:
+            SecretMissing, ConfigurationInvalid: what could be read a moment ago cannot be now.
+        """
+        admissions = {each.name: _admission(each) for each in configuration.listeners}
+        section = configuration.interception
+        return cls(admissions, None if section is None else _local_ca(section, clock))
+
+
+def _admission(config: model.Listener) -> Admission | None:
+    try:
+        return admission(config.auth, SecretReference.read, peer_uid)
+    except SecretMissing as exc:
+        raise SecretMissing(f"listeners.{config.name}.auth: {exc.detail}") from exc
+
+
+def _local_ca(section: model.Interception, clock: Clock) -> LocalCA:
+    from sidecar.proxy.minting import LocalCA  # only where there is a CA: it brings cryptography with it
+
+    try:
+        return LocalCA.load(section, clock)
+    except ValueError as exc:
+        raise ConfigurationInvalid(f"interception: {exc}") from exc
+
+
+def _see_secrets(configuration: Configuration, clock: Clock) -> _ReadOnce:
+    """See whether every secret is there, and read those that are read with the configuration.
 
     Raises:
-        ConfigurationErrors, SecretMissing
+        SecretMissing, ConfigurationInvalid
     """
-    configuration = load.load(path)
     load.missing_secrets(configuration)
-    return configuration
+    return _ReadOnce.of(configuration, clock)
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

@@ -96,6 +96,12 @@ class VersionUnsupported(ClientError):
     reason, title, status = "version_unsupported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", 505
 
 
+class HandshakeFailed(ClientError):
+    """Inside an intercepted CONNECT: what stands for an answer is a TLS alert, so the status is only logged."""
+
+    reason, title, status = "handshake", "The client and the sidecar did not agree on TLS", 400
+
+
 # --- the configuration, not the syntax, says no ---------------------------------------------------------------------
 
 
@@ -129,12 +135,33 @@ class OriginForeign(Denied):
     fault = Fault.CLIENT
 
 
+class ProxyAuthRequired(Denied):
+    reason, title, status = "proxy_auth_required", "The proxy wants its password", 407
+    fault = Fault.CLIENT
+
+
+class KeyRefused(Denied):
+    reason, title = "key_refused", "The listener wants its key"
+    fault = Fault.CLIENT
+
+
+class PeerRefused(Denied):
+    reason, title = "peer_refused", "Processes of this user may not use the socket"
+
+
 class AddressDenied(Denied):
     reason, title = "address_denied", "The host resolves to an address that is never an upstream"
 
 
 class TunnelDenied(Denied):
     reason, title = "tunnel_denied", "No tunnel may be opened to this host and port"
+
+
+class SNIMismatch(Denied):
+    """Inside an intercepted CONNECT: the answer is a TLS alert, so the status is only logged."""
+
+    reason, title = "sni_mismatch", "The TLS handshake inside a CONNECT names another host"
+    fault = Fault.CLIENT
 
 
 class LoopDetected(Denied):

@@ -86,7 +86,7 @@ class SecretReference:
         """Read a reference as it stands in the configuration.
 
         Raises:
-            ValueError: the text is no reference, and literals are not allowed; the message shows nothing of it.
+            ValueError: the text is no reference, and no literal that is allowed; the message shows nothing of it.
         """
         kind, colon, name = text.partition(":")
         if colon and kind in ("file", "env", "cred"):
@@ -96,6 +96,8 @@ class SecretReference:
                 raise ValueError("cred: takes the plain name of a systemd credential")
             return cls(kind, name)
         if allow_inline:
+            if not text:
+                raise ValueError("it is empty")  # as a file or a variable may not be: an empty password is none
             return cls("inline", "", Secret(text))
         raise ValueError("a secret is named, not written here: use file:PATH, env:NAME or cred:NAME")
 

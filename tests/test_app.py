@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from sidecar.app import Sidecar
 from sidecar.config import load
 from sidecar.config.reload import Watched
-from sidecar.errors import CannotBind
+from sidecar.errors import CannotBind, SecretMissing
 from sidecar.simulation.idp import Step
+from tests.config import authorities
 from tests.end_to_end.waiting import free_port, until
 from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
 from tests.proxy.raw_client import RawClient, get, path
@@ -264,6 +266,20 @@ async def test_a_changed_file_is_noticed_and_taken_over(rig: Rig) -> None:
     assert rig.value("config_reloads_total", result="applied") == 1
 
 
+async def test_a_changed_local_ca_is_noticed_and_taken_over(rig: Rig, tmp_path: Path) -> None:
+    key = authorities.new_key()
+    certificate, key_file = authorities.write(tmp_path, key, *authorities.constrained(key, [API]))
+    section = {"certificate": str(certificate), "key": f"file:{key_file}"}
+    await rig.start(routes=[rig.route(intercept=True)], interception=section)
+    rig.sidecar.watch(rig.file, Watched((rig.file, certificate, key_file)), asyncio.Event())
+
+    successor = authorities.new_key()
+    authorities.write(tmp_path, successor, *authorities.constrained(successor, [API]))
+    rig.clock.ahead += 6
+
+    await until(lambda: rig.value("config_reloads_total", result="applied") == 1, "the new CA is taken over")
+
+
 async def test_a_reload_can_be_asked_for_again_after_one_that_failed(rig: Rig) -> None:
     await rig.start(routes=[rig.route()])
     asked = asyncio.Event()
@@ -280,6 +296,73 @@ async def test_a_reload_can_be_asked_for_again_after_one_that_failed(rig: Rig) -
     rig.file.write_text(rig.text(rig.configuration()))
     asked.set()
     await until(lambda: rig.value("config_reloads_total", result="applied") == 1, "it is taken over")
+
+
+# --- the secrets of listeners -----------------------------------------------------------------------------------------
+
+
+def guarded(secret: Path) -> list[dict[str, Any]]:
+    return [FORWARD | {"auth": {"proxy_password": f"file:{secret}"}}]
+
+
+def with_password(password: str) -> bytes:
+    return get(f"{URL}/", f"Proxy-Authorization: Basic {b64encode(f'any:{password}'.encode()).decode()}")
+
+
+async def test_a_start_without_a_listener_s_secret_names_it_and_leaves_nothing_open(rig: Rig, tmp_path: Path) -> None:
+    with pytest.raises(SecretMissing, match=r"^listeners\.egress\.auth: file:.* No such file"):
+        await rig.start_cold(listeners=guarded(tmp_path / "absent"))
+    assert await refused(rig.port("egress"))
+
+
+async def test_a_reload_reads_the_secret_of_a_listener_again(rig: Rig, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("first\n")
+    await rig.start(listeners=guarded(secret))
+    client = await rig.client()
+    assert (await client.ask(with_password("first"))).status == 200
+    secret.write_text("second\n")
+    assert (await client.ask(with_password("first"))).status == 200
+    assert await reload(rig, listeners=guarded(secret))
+    assert (await client.ask(with_password("first"))).reason == "proxy_auth_required"
+    assert (await client.ask(with_password("second"))).status == 200
+    assert await reload(rig)
+    assert (await client.ask(get(f"{URL}/"))).status == 200
+
+
+async def test_a_listener_whose_secret_is_gone_keeps_the_old_one(rig: Rig, logs: Logs, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("first")
+    await rig.start(listeners=guarded(secret))
+    secret.unlink()
+    assert not await reload(rig, listeners=guarded(secret))
+    client = await rig.client()
+    assert (await client.ask(with_password("first"))).status == 200
+    assert (await client.ask(get(f"{URL}/"))).status == 407
+    [line] = logs("reload_rejected")
+    assert line["reason"] == "secret_missing"
+    assert "listeners.egress.auth.proxy_password" in line["detail"]
+
+
+async def test_a_changed_secret_of_a_listener_is_noticed_and_taken_over(rig: Rig, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("one")
+    second.write_text("two")
+    await rig.start(listeners=guarded(first))
+    rig.sidecar.watch(rig.file, Watched((rig.file, first)), asyncio.Event())
+    client = await rig.client()
+
+    async def passes(password: str, reloads: int) -> None:
+        rig.clock.ahead += 6
+        await until(lambda: rig.value("config_reloads_total", result="applied") == reloads, "it is read again")
+        assert (await client.ask(with_password(password))).status == 200
+
+    first.write_text("one, changed")
+    await passes("one, changed", 1)
+    rig.file.write_text(rig.text(rig.configuration(listeners=guarded(second))))
+    await passes("two", 2)
+    second.write_text("two, changed")
+    await passes("two, changed", 3)
 
 
 # --- a reload that is rejected ----------------------------------------------------------------------------------------

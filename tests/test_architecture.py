@@ -30,7 +30,8 @@ SANS_IO: Final = frozenset(
     (
         *("errors", "config/model", "http/message", "http/hygiene", "http/h1", "http/intake"),
         *("oauth/token", "oauth/client_auth", "oauth/grants", "oauth/discovery", "broker/policy", "broker/breaker"),
-        *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/entrance", "proxy/exchange"),
+        *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
+        "proxy/exchange",
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

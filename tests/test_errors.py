@@ -119,7 +119,7 @@ def test_no_token_is_503_and_worth_another_try() -> None:
 
 @pytest.mark.parametrize(
     ("family", "status"),
-    [(errors.UpstreamError, {502, 504}), (errors.Denied, {403, 508}), (errors.Overloaded, {503})],
+    [(errors.UpstreamError, {502, 504}), (errors.Denied, {403, 407, 508}), (errors.Overloaded, {503})],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_family_has_its_statuses(family: type[SidecarError], status: set[int]) -> None:

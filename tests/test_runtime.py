@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 
 import pytest
 
 from sidecar import runtime
-from sidecar.runtime import SystemClock, Tasks
+from sidecar.runtime import TRIM_AFTER_SECONDS, SystemClock, Tasks, Trimmer, trim_memory
 
 
 def test_the_clock_goes_on_through_suspend_and_the_wall_clock_is_unix_time() -> None:
@@ -95,3 +96,33 @@ async def test_closing_ends_every_task_and_waits_for_it() -> None:
     assert sorted(ended) == [0, 1, 2]
     assert len(tasks) == 0
     assert crashes == []
+
+
+def test_memory_is_given_back_once_after_traffic_has_stopped() -> None:
+    trims: list[float] = []
+    now = 100.0
+    trimmer = Trimmer(lambda: trims.append(now))
+    for served in (0, 0, 5, 9, 9, 9):
+        trimmer.look(now, served)
+        now += 5.0
+    assert trims == [125.0]
+    for _ in range(5):
+        trimmer.look(now, 9)
+        now += 60.0
+    assert trims == [125.0]
+    trimmer.look(now, 10)
+    now += TRIM_AFTER_SECONDS
+    trimmer.look(now, 10)
+    assert len(trims) == 2
+
+
+def test_without_traffic_nothing_is_trimmed() -> None:
+    trims: list[int] = []
+    trimmer = Trimmer(lambda: trims.append(1))
+    for now in range(0, 1000, 10):
+        trimmer.look(float(now), 0)
+    assert trims == []
+
+
+def test_trimming_is_something_this_system_can_do_or_does_without() -> None:
+    assert trim_memory() is (platform.libc_ver()[0] == "glibc")

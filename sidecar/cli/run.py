@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from sidecar.cli import default_config
-from sidecar.config import load, reload
+from sidecar.config import files, load, reload
 from sidecar.errors import ConfigurationInvalid
 from sidecar.telemetry import log
 
@@ -49,9 +49,11 @@ def execute(arguments: argparse.Namespace) -> int:
     path = _configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
+    watched.take_in(files.read_once(configuration))
     load.missing_secrets(configuration)
     log.configure(configuration.log.level)
     keep_memory_private()
+    allow_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, configuration, watched))
 
@@ -70,6 +72,13 @@ def keep_memory_private() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_descriptors() -> None:
+    """As many open files as the system lets us have: the soft limit is 1024 for the sake of select(2), which nobody
+    calls here, and a connection of an app takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(path: Path, configuration: Configuration, watched: reload.Watched) -> int:

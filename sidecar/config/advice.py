@@ -7,29 +7,42 @@ Kubernetes and Docker are readable inside their container by default, and there 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.config import hosts
 from sidecar.config.files import references
+from sidecar.config.interception import intercepted_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sidecar.config.model import Configuration
 
 _CONTAINER_MOUNTS: Final = ("/run/secrets/", "/var/run/secrets/", "/run/credentials/")
 """Where container engines, Kubernetes and systemd put secrets for one process alone."""
+_CA_ENDS_SOON_SECONDS: Final = 30 * 86400.0
+"""Time to bring a new CA to every client."""
 
 
 def warnings(configuration: Configuration) -> list[str]:
     """Every warning about a configuration, each one sentence that begins with the key it is about."""
     return [
+        *_readable_keys(configuration),
         *_unused_credentials(configuration),
         *_scopes_not_asked_for(configuration),
         *_open_routes(configuration),
         *_inline_secrets(configuration),
+        *_interception(configuration),
         *secret_warnings(configuration),
     ]
+
+
+def _readable_keys(configuration: Configuration) -> Iterator[str]:
+    for listener in configuration.listeners:
+        bind = listener.bind
+        if listener.auth != "none" and not bind.is_unix and not hosts.is_loopback(bind.host):
+            yield f"listeners.{listener.name}.auth: beyond loopback it travels over http, readable by all on the way"
 
 
 def _unused_credentials(configuration: Configuration) -> Iterator[str]:
@@ -56,6 +69,27 @@ def _open_routes(configuration: Configuration) -> Iterator[str]:
 def _inline_secrets(configuration: Configuration) -> Iterator[str]:
     if configuration.allow_inline_secrets:
         yield "allow_inline_secrets: whoever reads the configuration reads its secrets"
+
+
+def _interception(configuration: Configuration) -> Iterator[str]:
+    section = configuration.interception
+    if section is None:
+        return
+    if not intercepted_hosts(configuration):
+        yield "interception: no route has intercept: true"
+        return
+    from sidecar.config import local_ca  # only where there is a CA: both cost more than all the rest here
+    from sidecar.runtime import SystemClock
+
+    try:
+        certificates = local_ca.read_certificates(Path(section.certificate))
+    except local_ca.UnusableCertificate:
+        return  # an error, told elsewhere
+    if not local_ca.is_constrained(certificates):
+        yield "interception.certificate: this CA can sign for every host; 'sidecar ca' makes one that cannot"
+    end = min(certificate.not_valid_after_utc for certificate in certificates)
+    if end.timestamp() - SystemClock().wall() < _CA_ENDS_SOON_SECONDS:
+        yield f"interception.certificate: the CA expires on {end:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
 
 
 def secret_warnings(configuration: Configuration) -> list[str]:

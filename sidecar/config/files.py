@@ -31,6 +31,15 @@ def ca_files(configuration: Configuration) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(named) if name is not None]
 
 
+def read_once(configuration: Configuration) -> list[Path]:
+    """The files that are read with the configuration, so that they are watched with it: secrets of listeners, and the
+    local CA. What a credential needs is read again for each token request instead."""
+    found = [reference.path for _, reference in _references(configuration.listeners, ())]
+    if configuration.interception is not None:
+        found += (Path(configuration.interception.certificate), configuration.interception.key.path)
+    return [path for path in found if path is not None]
+
+
 def refuse_unreadable(found: Found) -> None:
     """Note every CA bundle that cannot be used, where the configuration names it."""
     sections: list[tuple[KeyPath, Credential | Route]] = [*found.each(Credential), *found.each(Route)]
@@ -81,7 +90,7 @@ def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRefe
                 yield from _references(element, (*path, name))
         case tuple():
             for index, element in enumerate(value):
-                yield from _references(element, (*path, index))
+                yield from _references(element, (*path, getattr(element, "name", index)))
 
 
 def missing_secrets(configuration: Configuration) -> None:

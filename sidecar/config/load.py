@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.config import document, rules, walker
+from sidecar.config import document, interception, rules, walker
 from sidecar.config.files import missing_secrets, refuse_unreadable
 from sidecar.config.problems import ConfigurationErrors, Problems, Span
 from sidecar.config.shapes import keys_without_secrets
@@ -24,8 +24,12 @@ __all__ = ["ConfigurationErrors", "load", "missing_secrets", "parse"]
 _LARGEST: Final = f"{document.MAX_BYTES >> 20} MiB"
 
 
-def load(path: Path) -> Configuration:
+def load(path: Path, *, check_files: bool = True) -> Configuration:
     """Read a configuration file.
+
+    Args:
+        path: where it stands.
+        check_files: as for ``parse``.
 
     Raises:
         ConfigurationErrors: it cannot be read or used; carries every error with its place.
@@ -34,7 +38,7 @@ def load(path: Path) -> Configuration:
     text = _text(path, problems)
     if text is None:
         raise problems.error()
-    return parse(text, str(path))
+    return parse(text, str(path), check_files=check_files)
 
 
 def parse(text: str, filename: str, *, check_files: bool = True) -> Configuration:
@@ -43,7 +47,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     Args:
         text: the YAML.
         filename: what errors call it.
-        check_files: also see whether the CA files it names can be read.
+        check_files: also see whether the CA files it names can be used.
 
     Raises:
         ConfigurationErrors: it cannot be used; carries every error with its place.
@@ -59,6 +63,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     rules.check(configuration, found)
     if check_files:
         refuse_unreadable(found)
+        interception.refuse_unusable(found)
     if problems or configuration is None:
         raise problems.error(source.frame)
     return configuration

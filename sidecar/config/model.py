@@ -79,7 +79,7 @@ class Bind(Model, frozen=True, kw_only=True):
 
 
 class ListenerAuth(Model, frozen=True, kw_only=True):
-    """Who may use a listener; at most one of the three forms."""
+    """Who may use a listener: one of three forms, proxy_password, header with value, or peer_uids."""
 
     proxy_password: SecretReference | None = None
     header: FieldName | None = None
@@ -97,6 +97,7 @@ class Listener(Model, frozen=True, kw_only=True):
     beyond_loopback: bool = False
     upstream: URL | None = None
     hosts: tuple[HostName, ...] = ()
+    trust_forwarded: bool = False
 
 
 class Telemetry(Model, frozen=True, kw_only=True):
@@ -211,6 +212,13 @@ class Route(Model, frozen=True, kw_only=True):
         return f"{self.host}:{self.upstream_port}{'' if path == '/' else path}"
 
 
+class Interception(Model, frozen=True, kw_only=True):
+    """The local CA that opens the tunnels of routes with ``intercept: true``."""
+
+    certificate: FilePath
+    key: SecretReference
+
+
 class Store(Model, frozen=True, kw_only=True):
     """Where refresh tokens survive a restart, encrypted."""
 
@@ -241,7 +249,10 @@ class Limits(Model, frozen=True, kw_only=True):
     token_wait: Pause = 5.0
     token_request: Duration = 10.0
     replay_body: Size = 64 * 1024
+    body: Size = 0
     connections: Count = 1024
+    upstream_connections: Count = 256
+    pending: Count = 1024
     dns_ttl: Pause = 5.0
     drain: Pause = 25.0
 
@@ -262,6 +273,7 @@ class Configuration(Model, frozen=True, kw_only=True):
     credentials: dict[Name, Credential] = {}
     routes: tuple[Route, ...] = ()
     unmatched: Literal["deny", "forward"] = "deny"
+    interception: Interception | None = None
     store: Store | None = None
     environment: Text | None = None
     simulation: Simulation = Simulation()
@@ -272,7 +284,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "listeners.*.auth": (),
     "admin": (),
     "credentials.*.provider": (),
     "credentials.*.grant": (
@@ -304,7 +315,6 @@ NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     "credentials.*.refresh_token": (),
     "credentials.*.dpop": (),
     "credentials.*.command": (),
-    "routes.*.intercept": (),
     "routes.*.probe": (),
     "store": (),
     "environment": (),

@@ -41,14 +41,17 @@ class Watched:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._seen: dict[Path, Stamp | None] = {path: stamp(path) for path in paths}
 
-    def changed(self, paths: Iterable[Path] = ()) -> list[Path]:
-        """Files that are others than when last asked; ``paths`` are taken in, and watched from now on.
-
-        A file that is gone is no change until it is back: editors and mounts take it away for a moment.
-        """
+    def take_in(self, paths: Iterable[Path]) -> None:
+        """Watch further files. Call it, too, before they are read."""
         for path in paths:
             if path not in self._seen:
                 self._seen[path] = stamp(path)
+
+    def changed(self) -> list[Path]:
+        """Files that are others than when last asked.
+
+        A file that is gone is no change until it is back: editors and mounts take it away for a moment.
+        """
         now = {path: stamp(path) for path in self._seen}
         found = [path for path, mark in now.items() if mark is not None and mark != self._seen[path]]
         for path in found:
@@ -61,7 +64,6 @@ async def watch(
     clock: Clock,
     changed: Callable[[], Awaitable[None] | None],
     *,
-    also: Callable[[], Iterable[Path]] = tuple,
     since: Watched | None = None,
 ) -> None:
     """Call ``changed`` after each change of a file, for ever; a call that is under way is waited for.
@@ -70,13 +72,13 @@ async def watch(
         path: the configuration file.
         clock: what the polls are timed on.
         changed: told that something changed; called once for changes that are seen together.
-        also: further files, asked for at each poll, because a reload may name others (the CA bundles).
-        since: stamps from before the file was read; without them, changes count from now.
+        since: stamps from before the file was read, and of further files, which may become more (the secrets of
+            listeners); without them, changes count from now.
     """
-    watched = since or Watched((path, *also()))
+    watched = since or Watched((path,))
     while True:
         await clock.sleep_until(clock.now() + POLL_SECONDS)
-        if watched.changed((path, *also())):
+        if watched.changed():
             await _settle(watched, clock)
             result = changed()
             if inspect.isawaitable(result):

@@ -1,15 +1,16 @@
 """Rules across keys and sections that no single type can say: what is supported, listeners, limits, routes.
 
-The rules of a credential and its grant stand in ``credential_rules``. Each rule looks at what the walk found and notes
-errors at their place. A rule that needs a value which is broken keeps silent: that error is noted already, and a second
-one that follows from it would only mislead.
+The rules of a credential and its grant stand in ``credential_rules``, those of ``auth`` in ``auth_rules``, those of TLS
+interception in ``interception``. Each rule looks at what the walk found and notes errors at their place. A rule that
+needs a value which is broken keeps silent: that error is noted already, and a second one that follows from it would
+only mislead.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.config import credential_rules, hosts
+from sidecar.config import auth_rules, credential_rules, hosts, interception
 from sidecar.config.found import Found, Path, dotted
 from sidecar.config.model import NOT_YET, Bind, Configuration, Limits, Listener, Route, Telemetry
 from sidecar.config.problems import did_you_mean, listed, nearest
@@ -28,6 +29,7 @@ def check(configuration: Configuration | None, found: Found) -> None:
         found.note(("listeners",), "at least one listener is needed")
     for path, listener in found.each(Listener):
         _listener(found, path, listener)
+        auth_rules.check(found, path, listener)
     _distinct_names(found)
     _distinct_binds(found)
     credential_rules.check(found)
@@ -36,6 +38,7 @@ def check(configuration: Configuration | None, found: Found) -> None:
         _route(found, path, route, frozenset(names))
     _ties(found)
     _distinct_labels(found)
+    interception.check(found)
     for path, limits in found.each(Limits):
         _limits(found, path, limits)
     _loops(found)
@@ -90,9 +93,10 @@ def _listener(found: Found, path: Path, listener: Listener) -> None:
     bind = listener.bind
     upstream = (*path, "upstream")
     is_exposed = not bind.is_unix and not hosts.is_loopback(bind.host)
-    keys = [(*path, "bind"), (*path, "beyond_loopback")]
-    if is_exposed and not listener.beyond_loopback and all(map(found.is_sound, keys)):
-        message = "whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true"
+    is_open = listener.auth == "none" and not listener.beyond_loopback
+    keys = [(*path, key) for key in ("bind", "auth", "beyond_loopback")]
+    if is_exposed and is_open and all(map(found.is_sound, keys)):
+        message = "whoever reaches this address can use the tokens: bind 127.0.0.1, set auth, or beyond_loopback: true"
         found.note((*path, "bind"), message)
     if not found.is_sound((*path, "mode")):
         return

@@ -204,10 +204,10 @@ class ChunkedDecoder:
         return f"<ChunkedDecoder {self._at.name} left={self._left}>"
 
 
-def encode_chunk(pieces: list[bytes]) -> bytes:
-    """One chunk that holds all the pieces; nothing for no bytes, because an empty chunk would end the body."""
-    size = sum(map(len, pieces))
-    return b"%x\r\n%b\r\n" % (size, b"".join(pieces)) if size else b""
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-LAST_CHUNK: Final = b"0\r\n\r\n"
+def encode_chunk(data: bytes, *, last: bool) -> bytes:
+    """One chunk, and behind the last one the end of the body; no chunk for no bytes, because that would be the end."""
+    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return chunk + _LAST_CHUNK if last else chunk

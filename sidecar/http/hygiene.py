@@ -2,11 +2,12 @@
 
 llhttp (through httptools) rejects malformed lines, conflicting lengths and control characters. What it lets pass and a
 proxy must not is refused here: missing or doubled Host, versions other than 1.0 and 1.1, transfer codings other than
-``chunked``, Transfer-Encoding in 1.0, Upgrade or CONNECT with a body, odd targets, unknown expectations, statuses out
+``chunked``, Transfer-Encoding in 1.0, WebSocket or CONNECT with a body, odd targets, unknown expectations, statuses out
 of range. Ambiguous framing is refused, never repaired (RFC 9112 section 11.2).
 
 Hop-by-hop fields, and every field that a Connection line nominates, are dropped before anything is added, so that no
-nomination can remove what the proxy sets (RFC 9110 section 7.6.1).
+nomination can remove what the proxy sets (RFC 9110 section 7.6.1). Dropped, too, is what some upstreams take for a
+field that is handled here: CGI and its heirs read ``Content_Length`` as ``Content-Length`` (RFC 3875 section 4.1.18).
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ _NAMES_REMEMBERED: Final = 1024
 _LONGEST_NAME_REMEMBERED: Final = 64
 
 
+_ALIAS: Final = b"(alias)"
+"""What a name is taken for that differs from a handled one by ``_`` or ``.`` in the place of ``-``."""
+_FORWARDED: Final = b"forwarded"
+"""What all the fields are taken for that tell of earlier hops: Forwarded (RFC 7239) and X-Forwarded-anything."""
+_AS_HYPHENS: Final = bytes.maketrans(b"_.", b"--")
+
+
 class _Special(dict[bytes, bytes]):
     """Field names, in whatever case they come, to the lower-case name if it is handled here, else to nothing.
 
@@ -45,20 +53,36 @@ class _Special(dict[bytes, bytes]):
         """First bytes of lines that are worth a look; most lines begin with another one."""
 
     def __missing__(self, name: bytes) -> bytes:
-        lower = name.lower()
-        found = lower if lower in self._handled else b""
+        found = self._look_up(name.lower())
         if len(self) < _NAMES_REMEMBERED and len(name) <= _LONGEST_NAME_REMEMBERED:
             self[name] = found
         return found
 
+    def _look_up(self, lower: bytes) -> bytes:
+        return lower if lower in self._handled else b""
 
-_REQUEST_SPECIAL: Final = _Special(
+
+class _RequestSpecial(_Special):
+    """Also knows the names that an upstream may take for one of these."""
+
+    def _look_up(self, lower: bytes) -> bytes:
+        plain = lower.translate(_AS_HYPHENS)
+        if plain.startswith(b"x-forwarded"):
+            return _FORWARDED
+        if plain in self._handled:
+            return plain if plain == lower else _ALIAS
+        return b""
+
+
+_REQUEST_SPECIAL: Final = _RequestSpecial(
     b"authorization",
     b"connection",
     b"content-length",
     b"expect",
+    _FORWARDED,
     b"host",
     b"keep-alive",
+    b"max-forwards",
     b"origin",
     b"proxy-authenticate",
     b"proxy-authorization",
@@ -69,6 +93,7 @@ _REQUEST_SPECIAL: Final = _Special(
     b"transfer-encoding",
     b"upgrade",
     b"via",
+    b"x-forwarded",
 )
 _RESPONSE_SPECIAL: Final = _Special(
     b"connection",
@@ -86,6 +111,7 @@ _PERSISTENCE: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"p
 """Connection options that need no removal of a nominated field: their fields are dropped anyway."""
 
 _MAX_CONTENT_LENGTH_DIGITS: Final = 18
+_MAX_HOPS_DIGITS: Final = 9
 
 
 def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead:
@@ -124,16 +150,31 @@ def read_request(raw: bytes, *, max_fields: int, max_target: int) -> RequestHead
         _apply_connection(head, _options(connection))
     else:
         head.upgrade = None
+    if head.upgrade is not None:
+        _settle_upgrade(head)
     if head.host is None or head.upgrade is not None or head.method == b"CONNECT":
         _refuse_ambiguous(head)
     return head
+
+
+UPGRADES: Final = frozenset((b"websocket",))
+"""Protocols that may be switched to. Never h2c: what is inside would be beyond every check (RFC 9113 section 3.1 took
+it back, too)."""
+
+
+def _settle_upgrade(head: RequestHead) -> None:
+    """Keep the offer of a protocol that is passed on, and forget every other one, as RFC 9110 section 7.8 allows:
+    Java's client offers h2c with every request, also with those that have a body."""
+    offered = [name.strip(b" \t").lower() for name in (head.upgrade or b"").split(b",")]
+    known = [name for name in offered if name in UPGRADES]
+    head.upgrade = known[0] if known and head.method == b"GET" else None
 
 
 def _refuse_ambiguous(head: RequestHead) -> None:
     if head.host is None and (head.minor == 1 or head.method == b"PRI"):
         # RFC 9112 section 3.2. After a bare PRI llhttp waits for the rest of HTTP/2's preface: it has judged nothing.
         raise BadRequest("no Host field")
-    if (head.upgrade or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
+    if (head.upgrade is not None or head.method == b"CONNECT") and (head.chunked or head.content_length is not None):
         # A body here would be read as the first bytes of the other protocol by some, as a body by others.
         raise BadRequest("an upgrade or a tunnel request with a body")
 
@@ -171,6 +212,10 @@ def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, co
     elif name == b"via":
         head.via.append(value)
         head.lines.append(line)
+    elif name == _FORWARDED:
+        head.forwarded.append(line)
+    elif name == b"max-forwards":
+        _max_forwards(head, value, line)
     elif name in (b"origin", b"sec-fetch-site"):
         head.browser.append((name, value))
         head.lines.append(line)
@@ -184,6 +229,16 @@ def _expect(head: RequestHead, value: bytes) -> None:
     if head.expect_continue or value.lower() != b"100-continue":
         raise ExpectationFailed("only one Expect: 100-continue is known")
     head.expect_continue = True
+
+
+def _max_forwards(head: RequestHead, value: bytes, line: bytes) -> None:
+    """It is for every hop with TRACE and OPTIONS, and for nobody with other methods (RFC 9110 section 7.6.2)."""
+    if head.method not in (b"OPTIONS", b"TRACE"):
+        head.lines.append(line)
+    elif head.max_forwards is not None or not value.isdigit() or len(value) > _MAX_HOPS_DIGITS:
+        raise BadRequest("Max-Forwards is not one number")
+    else:
+        head.max_forwards = int(value)
 
 
 def _frame_request(head: RequestHead, codings: list[bytes]) -> None:
@@ -221,6 +276,7 @@ def _apply_connection(head: RequestHead, nominated: frozenset[bytes]) -> None:
         return
     named = nominated - _PERSISTENCE
     head.lines = _without(head.lines, named)
+    head.forwarded = _without(head.forwarded, named)
     if b"authorization" in named:
         head.authorization = []
     if b"expect" in named:

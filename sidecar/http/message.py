@@ -34,9 +34,11 @@ class RequestHead:
         chunked: the body is chunked.
         close: the client's connection does not outlive this exchange.
         expect_continue: the client waits for 100 (Continue).
-        upgrade: the Upgrade field's value, offered by the Connection field.
+        upgrade: the protocol to switch to, lower case; None unless one was offered that is passed on.
         via: the values of the Via lines (which stay in ``lines``).
         browser: what a browser says of the page a request comes from: Origin and Sec-Fetch-Site (which stay, too).
+        forwarded: the raw lines of Forwarded and X-Forwarded-*, under whatever spelling; not among ``lines``.
+        max_forwards: how many hops a TRACE or OPTIONS may still make; None when not sent, or with other methods.
         proxy_authorization: the value of Proxy-Authorization, which is never passed on.
     """
 
@@ -47,8 +49,10 @@ class RequestHead:
         "close",
         "content_length",
         "expect_continue",
+        "forwarded",
         "host",
         "lines",
+        "max_forwards",
         "method",
         "minor",
         "proxy_authorization",
@@ -71,6 +75,8 @@ class RequestHead:
         self.upgrade: bytes | None = None
         self.via: list[bytes] = []
         self.browser: list[tuple[bytes, bytes]] = []
+        self.forwarded: list[bytes] = []
+        self.max_forwards: int | None = None
         self.proxy_authorization: bytes | None = None
 
     @property

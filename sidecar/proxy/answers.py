@@ -11,7 +11,10 @@ import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sidecar.errors import SidecarError
+    from sidecar.http.message import RequestHead
 
 PHRASES: Final = {
     400: b"Bad Request",
@@ -47,6 +50,8 @@ _PROXY_STATUS: Final = {
     "token_unavailable": "proxy_configuration_error",
 }
 TYPE_BASE: Final = "urn:token-sidecar:reason:"
+CHALLENGE: Final = b'Proxy-Authenticate: Basic realm="token-sidecar"'
+"""What a 407 must say (RFC 9110 section 15.5.8); the realm is one for all, so it tells nothing of the listener."""
 SHORTEST_RETRY_AFTER_SECONDS: Final = 1
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600
 
@@ -83,10 +88,38 @@ def answer(
         wanted = min(error.retry_after_seconds or 0, LONGEST_RETRY_AFTER_SECONDS)
         seconds = max(SHORTEST_RETRY_AFTER_SECONDS, math.ceil(wanted))
         lines.append(b"Retry-After: %d" % seconds)
+    if error.status == 407:
+        lines.append(CHALLENGE)
     if close:
         lines.append(b"Connection: close")
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     return head if method == b"HEAD" else head + body
+
+
+_METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
+
+
+def answer_as_last(head: RequestHead, methods: Collection[bytes], date: bytes, close: bool) -> tuple[int, bytes]:
+    """Status and bytes of the answer to an OPTIONS or TRACE that may go no further than here (RFC 9110 section 7.6.2).
+
+    Args:
+        head: with a Max-Forwards of 0.
+        methods: what the route takes; none for all.
+        date: the Date field's value.
+        close: whether the connection ends with this answer.
+    """
+    lines = [b"Date: " + date, b"Cache-Control: no-store", b"Via: 1.1 token-sidecar"]
+    if close:
+        lines.append(b"Connection: close")
+    if head.method == b"OPTIONS":
+        allow = b"Allow: " + b", ".join(sorted(methods) or _METHODS)
+        return 204, b"\r\n".join((b"HTTP/1.1 204 No Content", *lines, allow, b"", b""))
+    # Back goes what tells of its way; other fields may hold what is secret (RFC 9110 section 9.3.8).
+    kept = [b"Via: " + value for value in head.via]
+    start = b"%s %s HTTP/1.%d" % (head.method, head.target, head.minor)
+    body = b"\r\n".join((start, b"Host: " + (head.host or b""), *kept, b"Max-Forwards: 0", b"", b""))
+    lines += (b"Content-Type: message/http", b"Content-Length: %d" % len(body))
+    return 200, b"\r\n".join((b"HTTP/1.1 200 OK", *lines, b"", body))
 
 
 def _body(error: SidecarError, credential: str | None, generation: int | None) -> bytes:

@@ -1,9 +1,9 @@
 """CONNECT: where a tunnel may lead, whether there is HTTP to be read inside, and how its far end is opened.
 
-Three kinds. To a route's plain port (undici sends its http URLs this way): the tunnel is answered, and what is inside
-is read as requests and gets its token. To a host that has a route: an opaque tunnel, counted and told, because nothing
-inside can get a token. To anywhere else: only where the configuration passes strangers through, and only to the web's
-own ports.
+Four kinds. To a route's plain port (undici sends its http URLs this way): the tunnel is answered, and what is inside
+is read as requests and gets its token. To the port of a route with ``intercept: true``: the same, inside TLS that ends
+here. To any other route's port: an opaque tunnel, counted and told, because nothing inside can get a token. To anywhere
+else: only where the configuration passes strangers through, and only to the web's own ports.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from sidecar.proxy.authority import Origin
 from sidecar.proxy.entrance import connect_authority
 
 if TYPE_CHECKING:
+    import asyncio
+    import ssl
+
     from sidecar.config.model import Limits
     from sidecar.http.message import RequestHead
     from sidecar.proxy.authority import Authority
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway, Generation
+    from sidecar.proxy.minting import LocalCA
     from sidecar.proxy.routing import Route
-    from sidecar.proxy.tunnel import Tunnel
     from sidecar.telemetry.metrics import RouteMeters
 
 TUNNEL_PORTS: Final = frozenset((443, 80))
@@ -30,10 +33,19 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Inside(NamedTuple):
-    """Requests inside the tunnel are read here, and all of them are for this authority."""
+    """Requests inside the tunnel are read here, and all of them are for this authority, by this scheme."""
 
+    scheme: str
     authority: Authority
     meters: RouteMeters
+
+
+class Intercepted(NamedTuple):
+    """TLS inside the tunnel ends here, with this context, and then it is as ``inside`` says."""
+
+    inside: Inside
+    ca: LocalCA
+    context: ssl.SSLContext
 
 
 class Opaque(NamedTuple):
@@ -44,19 +56,23 @@ class Opaque(NamedTuple):
     meters: RouteMeters
 
 
-def plan(head: RequestHead, entrance: Entrance, generation: Generation) -> Inside | Opaque:
+def plan(head: RequestHead, entrance: Entrance, generation: Generation) -> Inside | Intercepted | Opaque:
     """Which kind of tunnel a CONNECT asks for.
 
     Raises:
         BadRequest, TargetUnmatched, TunnelDenied: none that is opened.
+        InternalError: the certificate for an intercepted host cannot be used.
     """
     if not entrance.takes_connect:
         raise BadRequest("CONNECT goes to a forward listener")
     authority = connect_authority(head)
     routes = generation.table.candidates("http", authority).routes
     if routes and (authority.port == 80 or not routes[0].tls):
-        return Inside(authority, routes[0].meters)
+        return Inside("http", authority, routes[0].meters)
     route = generation.table.tunnelled(authority)
+    if route is not None and route.intercept and generation.local_ca is not None:
+        ca = generation.local_ca
+        return Intercepted(Inside("https", authority, route.meters), ca, ca.context_for(authority.host))
     if route is not None:
         return Opaque(authority, route, route.meters)
     if not generation.forwards_unmatched:
@@ -71,8 +87,17 @@ def count(meters: RouteMeters, status: int) -> None:
     meters.answered(b"CONNECT", status).value += 1
 
 
-async def dial(tunnel: Tunnel, way: Opaque, gateway: Gateway, limits: Limits) -> None:
-    """Open the far end of an opaque tunnel, counted and told.
+def interception_failed(way: Intercepted, gateway: Gateway, error: SidecarError) -> None:
+    """Count and tell why nothing could be read inside an intercepted tunnel."""
+    if isinstance(error, Denied):
+        gateway.count_denied(error)
+    else:
+        gateway.metrics.connections_rejected[error.reason].value += 1
+    gateway.complain(way.inside.meters, error)
+
+
+async def dial(end: asyncio.Protocol, way: Opaque, gateway: Gateway, limits: Limits) -> None:
+    """Open the far end of an opaque tunnel, counted and told; ``end`` is its protocol.
 
     Raises:
         UpstreamError, AddressDenied: counted and told as well.
@@ -80,7 +105,7 @@ async def dial(tunnel: Tunnel, way: Opaque, gateway: Gateway, limits: Limits) ->
     host, port = way.authority
     origin = Origin(False, host, port or 443, None, way.route is not None)
     try:
-        await gateway.pool.open_tunnel(origin, limits, tunnel)
+        await gateway.pool.open_tunnel(origin, limits, end)
     except SidecarError as error:
         if isinstance(error, UpstreamError):
             way.meters.upstream_errors[error.reason].value += 1

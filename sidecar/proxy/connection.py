@@ -2,7 +2,8 @@
 
 Decides where one message ends and the next begins, what is answered at once (bad syntax, no route), what waits its turn
 (pipelined requests, answered in order), and how the connection ends. What happens to a request is the business of
-``relay``; what the bytes mean, of ``http``.
+``relay``; what the bytes mean, of ``http``. Where the connection becomes something else (a tunnel, TLS with requests
+inside), its transport is handed over, and this is the last that is heard of it here.
 
 The end is the delicate part. An answer sent while the client still writes is lost if the socket is closed under unread
 bytes: the kernel resets it. So the connection lingers: it stops sending, and reads and drops for a bounded while
@@ -12,43 +13,31 @@ bytes: the kernel resets it. So the connection lingers: it stops sending, and re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import math
-import socket
-import struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
-from sidecar.errors import (
-    BadRequest,
-    Denied,
-    HeadTimeout,
-    HeadTooLarge,
-    Overloaded,
-    SidecarError,
-)
+from sidecar.errors import BadRequest, Denied, HeadTimeout, HeadTooLarge, Overloaded, SidecarError
 from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
 from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead
 from sidecar.proxy import connect
-from sidecar.proxy.entrance import Entrance, TunnelEntrance
+from sidecar.proxy.answers import answer_as_last
+from sidecar.proxy.ending import FLUSH_SECONDS, LINGER_BYTES, LINGER_SECONDS, break_off
+from sidecar.proxy.entrance import TunnelEntrance
 from sidecar.proxy.exchange import refuse_loop
+from sidecar.proxy.intercept import TLSLayer
 from sidecar.proxy.relay import Relay
-from sidecar.proxy.tunnel import Tunnel
+from sidecar.proxy.tunnel import Given, Tunnel
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
 
 if TYPE_CHECKING:
     from sidecar.config.model import Limits
-    from sidecar.proxy.authority import Authority
-    from sidecar.proxy.gateway import Gateway, Generation
-
-LINGER_SECONDS: Final = 2.0
-LINGER_BYTES: Final = 1024 * 1024
-"""What is read and dropped after the last answer, at most (nginx lingers 5 s by default, for slower networks)."""
-FLUSH_SECONDS: Final = 30.0
-"""How long a client may take to read the rest of a last answer."""
-_NO_LINGERING: Final = struct.pack("ii", 1, 0)
-"""Makes the kernel drop what is unsent and reset the connection at its close (socket(7), SO_LINGER)."""
+    from sidecar.proxy.entrance import Entrance
+    from sidecar.proxy.gateway import Generation
+    from sidecar.proxy.parties import Holder, Listening
+    from sidecar.proxy.routing import Route
+    from sidecar.telemetry.cells import Cell
 
 
 class Phase(enum.Enum):
@@ -60,8 +49,8 @@ class Phase(enum.Enum):
     """the current request's body"""
     ANSWER = enum.auto()
     """requests to come; the answer to the current one is awaited"""
-    TUNNEL = enum.auto()
-    """opaque"""
+    DIALLING = enum.auto()
+    """what goes into the tunnel once its far end is there"""
     LINGER = enum.auto()
     """nothing: read and dropped"""
     CLOSED = enum.auto()
@@ -71,35 +60,20 @@ class Phase(enum.Enum):
 _HEAD, _ANSWER, _CLOSED = Phase.HEAD, Phase.ANSWER, Phase.CLOSED
 
 
-class Listening(Protocol):
-    """What a connection asks of the listener it came in by."""
-
-    gateway: Gateway
-    name: str
-    entrance: Entrance
-    retired: bool
-
-    def opened(self, connection: ClientConnection) -> bool:
-        """Count it in; False if there is no room for it."""
-
-    def closed(self, connection: ClientConnection) -> None:
-        """Count it out."""
-
-
 class ClientConnection(asyncio.Protocol):
     """One connection from the app.
 
     Args:
         listener: says what is admitted; its entrance changes on reload.
+        inside: the tunnel that its requests come out of, which says where they may go.
     """
 
     __slots__ = (
-        *("_advancing", "_buffer", "deadline", "_decoder", "_half_closed", "_head_timed", "_left"),
-        *("_listener", "_paused", "_phase", "_relay", "_transport", "_tunnel", "_tunnel_to", "_write_paused"),
-        *("gateway", "listener_name"),
+        *("_advancing", "_buffer", "deadline", "_decoder", "_half_closed", "_head_timed", "_inside", "_left"),
+        *("_listener", "_paused", "_phase", "_relay", "_transport", "_write_paused", "gateway", "listener_name"),
     )
 
-    def __init__(self, listener: Listening) -> None:
+    def __init__(self, listener: Listening, inside: connect.Inside | None = None) -> None:
         self.gateway = listener.gateway
         self.listener_name = listener.name
         self._listener = listener
@@ -110,8 +84,7 @@ class ClientConnection(asyncio.Protocol):
         self._left = 0
         self._decoder: ChunkedDecoder | LengthDecoder | None = None
         self._relay: Relay | None = None
-        self._tunnel: Tunnel | None = None
-        self._tunnel_to: Authority | None = None
+        self._inside = inside
         self._paused = False
         self._write_paused = False
         self._half_closed = False
@@ -121,14 +94,23 @@ class ClientConnection(asyncio.Protocol):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment] # always a stream transport
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.attach(transport)  # type: ignore[arg-type] # always a stream transport
         if self._listener.opened(self):
-            self.set_deadline(self.gateway.generation.limits.client_idle)
+            try:
+                if self._listener.admission is not None:
+                    self._listener.admission.meet(transport)
+            except Denied as refused:
+                self._refuse(refused)
         else:
             error = Overloaded("too many connections to the sidecar")
             self.write(self.gateway.answer(error, method=b"", close=True))
             self._linger()
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Read requests from this transport."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.set_deadline(self.gateway.generation.limits.client_idle)
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _HEAD:
@@ -137,13 +119,8 @@ class ClientConnection(asyncio.Protocol):
         match self._phase:
             case Phase.BODY:
                 self._read_body(data)
-            case Phase.ANSWER:
+            case Phase.ANSWER | Phase.DIALLING:
                 self._read_ahead(data)
-            case Phase.TUNNEL:
-                if self._tunnel is not None:
-                    self._tunnel.from_client(data)
-                else:
-                    self._read_ahead(data)
             case Phase.LINGER:
                 self._left -= len(data)
                 if self._left < 0:
@@ -159,11 +136,6 @@ class ClientConnection(asyncio.Protocol):
             case Phase.HEAD if self._buffer and self._write_paused:
                 self._half_closed = True  # and for those to requests that wait until it reads
                 return True
-            case Phase.TUNNEL:
-                if self._tunnel is None:
-                    return False
-                self._tunnel.client_eof()
-                return True
             case _:
                 return False
 
@@ -173,9 +145,6 @@ class ClientConnection(asyncio.Protocol):
         relay, self._relay = self._relay, None
         if relay is not None:
             relay.client_gone()
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None:
-            tunnel.close()
         self._listener.closed(self)
 
     def pause_writing(self) -> None:
@@ -188,8 +157,6 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = not writable
         if self._relay is not None:
             self._relay.client_writable(writable)
-        elif self._tunnel is not None:
-            self._tunnel.client_writable(writable)
         elif writable:
             self._advance()
 
@@ -261,18 +228,21 @@ class ClientConnection(asyncio.Protocol):
             if len(raw) > limits.head:
                 raise HeadTooLarge(f"the request head is longer than {limits.head} bytes")
             head = read_request_head(raw, max_fields=limits.fields, max_target=limits.target)
-            self._serve(head)
+            self._serve(head, raw)
         except SidecarError as error:
             self._refuse(error, head)
 
-    def _serve(self, head: RequestHead) -> None:
+    def _serve(self, head: RequestHead, raw: bytes) -> None:
         gateway = self.gateway
         generation = gateway.generation
         if head.via:
             refuse_loop(head, gateway.pseudonym)
+        admission = self._listener.admission
+        if admission is not None and self._inside is None:
+            admission.check(head, raw, self._transport)
         entrance = self._listener.entrance
-        if self._tunnel_to is not None:
-            entrance = TunnelEntrance(generation.table.candidates("http", self._tunnel_to))
+        if self._inside is not None:
+            entrance = TunnelEntrance(generation.table.candidates(self._inside.scheme, self._inside.authority))
         if head.method == b"CONNECT":
             self._open_tunnel(head, entrance, generation)
             return
@@ -280,6 +250,10 @@ class ClientConnection(asyncio.Protocol):
         route = None
         if candidates.routes or not generation.forwards_unmatched:
             route = candidates.match(head.method, path)
+        if head.forwarded and (route is None or self._listener.trusts_forwarded):
+            head.lines += head.forwarded  # what gets no token goes on untouched
+        if head.max_forwards is not None and self._ends_here(head, head.max_forwards, route):
+            return
         origin, host = candidates.leg(route)
         relay = Relay(self, generation, head, route=route, origin=origin, host=host, path=path)
         self._relay = relay
@@ -288,6 +262,18 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._phase = _ANSWER
             relay.start()
+
+    def _ends_here(self, head: RequestHead, hops: int, route: Route | None) -> bool:
+        """Answer a request that may make no further hop (RFC 9110 section 7.6.2); otherwise count this one."""
+        if hops > 0:
+            head.max_forwards = hops - 1
+            return False
+        gateway = self.gateway
+        keeps = self._outlives(head)
+        status, data = answer_as_last(head, route.methods if route is not None else (), gateway.date(), not keeps)
+        meters = route.meters if route is not None else gateway.generation.unmatched_meters
+        self._answer(data, keeps, meters.answered(head.method, status))
+        return True
 
     def _serve_with_body(self, head: RequestHead, relay: Relay) -> None:
         self._phase = Phase.BODY
@@ -319,50 +305,70 @@ class ClientConnection(asyncio.Protocol):
         if len(self._buffer) > self.gateway.generation.limits.head:
             self.pause_reading()
 
-    # --- CONNECT ---
+    # --- becoming something else ---
 
     def _open_tunnel(self, head: RequestHead, entrance: Entrance, generation: Generation) -> None:
         way = connect.plan(head, entrance, generation)
-        if isinstance(way, connect.Inside):
-            self._tunnel_to = way.authority
-            connect.count(way.meters, 200)
-            self.write(connect.ESTABLISHED)
-            self.set_deadline(generation.limits.client_idle)  # the one of a head that came in pieces is over
-            return
-        self._phase = Phase.TUNNEL
-        self.pause_reading()
-        self.set_deadline(None)
-        self.gateway.run("open a tunnel", self._join_tunnel(way, generation.limits), self._tunnel_failed)
+        match way:
+            case connect.Inside():
+                self._inside = way
+                self._establish(way)
+                self.set_deadline(generation.limits.client_idle)  # the one of a head that came in pieces is over
+            case connect.Intercepted():
+                self._establish(way.inside)
+                self._intercept(way, generation.limits)
+            case connect.Opaque():
+                self._phase = Phase.DIALLING
+                self.pause_reading()
+                self.set_deadline(None)
+                self.gateway.run("open a tunnel", self._join_tunnel(way, generation.limits), self._tunnel_failed)
+
+    def _establish(self, inside: connect.Inside) -> None:
+        connect.count(inside.meters, 200)
+        self.write(connect.ESTABLISHED)
+
+    def _intercept(self, way: connect.Intercepted, limits: Limits) -> None:
+        layer = TLSLayer(
+            way.ca,
+            way.context,
+            inner=ClientConnection(self._listener, way.inside),
+            listener=self._listener,
+            deadline=self.gateway.loop_time() + limits.head_timeout,
+            failed=lambda error: connect.interception_failed(way, self.gateway, error),
+        )
+        layer.start(self._hand_over(layer, layer))
 
     async def _join_tunnel(self, way: connect.Opaque, limits: Limits) -> None:
-        tunnel = Tunnel(self, idle_seconds=limits.tunnel_idle, closed=self._tunnel_closed)
-        await connect.dial(tunnel, way, self.gateway, limits)
-        if self._phase is not Phase.TUNNEL:
-            tunnel.close()
+        tunnel = Tunnel(idle_seconds=limits.tunnel_idle, loop_time=self.gateway.loop_time)
+        await connect.dial(tunnel.upstream, way, self.gateway, limits)
+        if self._phase is not Phase.DIALLING:
+            tunnel.abort()
             return
-        self._tunnel = tunnel
         self.write(connect.ESTABLISHED)
-        self.set_deadline(limits.tunnel_idle)
-        tunnel.open()
-        if self._buffer:
-            early = bytes(self._buffer)
-            self._buffer.clear()
-            tunnel.from_client(early)
-        self.resume_reading()
+        tunnel.open(self._hand_over(tunnel, tunnel.client), self._listener.closed)
 
     def _tunnel_failed(self, error: SidecarError) -> None:
-        if self._phase is Phase.TUNNEL:
+        if self._phase is Phase.DIALLING:
             self.write(self.gateway.answer(error, method=b"CONNECT", close=True))
             self._linger()
 
-    def _tunnel_closed(self) -> None:
-        self._tunnel = None
+    def switch(self, upstream: asyncio.Transport, answer: bytes, data: bytes) -> None:
+        """Send ``answer``, a 101, and become a tunnel to ``upstream``, which has sent ``data`` behind it."""
+        self._relay = None
+        idle = self.gateway.generation.limits.tunnel_idle
+        tunnel = Tunnel.onto(upstream, data, idle_seconds=idle, loop_time=self.gateway.loop_time)
+        self.write(answer)
+        tunnel.open(self._hand_over(tunnel, tunnel.client), self._listener.closed)
 
-    def tunnel_over(self) -> None:
-        """The tunnel has ended: what is written is flushed, then the connection closes."""
-        self._close()
+    def _hand_over(self, holder: Holder, protocol: asyncio.Protocol) -> Given:
+        """Let ``protocol`` have the transport, and ``holder`` the place in the listener's list."""
+        self._phase = _CLOSED
+        self.deadline = math.inf
+        self._listener.succeeded(self, holder)
+        self._transport.set_protocol(protocol)
+        return Given(self._transport, bytes(self._buffer), self._half_closed, self._write_paused)
 
-    # --- for exchange and tunnel ---
+    # --- for the exchange ---
 
     @property
     def is_reading(self) -> bool:
@@ -386,25 +392,14 @@ class ClientConnection(asyncio.Protocol):
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
 
-    def write_answer(
-        self, error: SidecarError, *, method: bytes, close: bool, credential: str | None, generation: int | None
-    ) -> None:
-        """Send an answer of the sidecar's own to the current request."""
-        self.write(self.gateway.answer(error, method=method, close=close, credential=credential, generation=generation))
-
     def set_deadline(self, seconds: float | None) -> None:
         """When the connection is looked at next; None for never."""
         self.deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
 
     def abort(self) -> None:
-        """Break off without flushing; what is cut short ends in RST, because where the close delimits it (HTTP/1.0) a
-        FIN would make it look whole."""
+        """Break off without flushing."""
         self._phase = _CLOSED
-        if self._relay is not None or self._transport.get_write_buffer_size():
-            sock = self._transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
-        self._transport.abort()
+        break_off(self._transport, in_the_middle=self._relay is not None)
 
     def exchange_over(self, request_done: bool) -> None:
         """The current answer is written; go on with the next request, or end."""
@@ -437,16 +432,26 @@ class ClientConnection(asyncio.Protocol):
         meters = gateway.generation.unmatched_meters
         if isinstance(error, Denied):
             gateway.count_denied(error)
-        keeps = head is not None and isinstance(error, Denied) and not head.close and not head.has_body
         method = head.method if head is not None else b""
-        # What follows a refused CONNECT may be the other protocol's bytes, sent early: never read as requests.
-        keeps = keeps and method != b"CONNECT" and not gateway.draining and not self._listener.retired
-        meters.answered(method, error.status).value += 1
+        keeps = head is not None and isinstance(error, Denied) and self._outlives(head)
         gateway.complain(meters, error)
-        self.write(gateway.answer(error, method=method, close=not keeps))
+        self._answer(
+            gateway.answer(error, method=method, close=not keeps), keeps, meters.answered(method, error.status)
+        )
+
+    def _outlives(self, head: RequestHead) -> bool:
+        """Whether there may be another request after one that is answered at once, its body unread. What follows a
+        CONNECT may be the other protocol's bytes, sent early: never read as requests."""
+        if head.close or head.has_body or head.method == b"CONNECT":
+            return False
+        return not self.gateway.draining and not self._listener.retired
+
+    def _answer(self, data: bytes, keeps: bool, count: Cell) -> None:
+        count.value += 1
+        self.write(data)
         if keeps:
             self._phase = _HEAD
-            self.set_deadline(gateway.generation.limits.client_idle)
+            self.set_deadline(self.gateway.generation.limits.client_idle)
         else:
             self._linger()
 
@@ -486,11 +491,8 @@ class ClientConnection(asyncio.Protocol):
         if self._phase is _HEAD and not self._buffer:
             self._close()
 
-    def is_busy(self, now: float, quiet_seconds: float) -> bool:
-        """Whether a request is being served, or a tunnel moved bytes in the last ``quiet_seconds``."""
-        if self._tunnel is not None:
-            moved_at = self.deadline - self.gateway.generation.limits.tunnel_idle
-            return now - moved_at < quiet_seconds
+    def is_busy(self, now: float, quiet_seconds: float) -> bool:  # noqa: ARG002 - for tunnels
+        """Whether a request is being served, or being read."""
         return self._relay is not None or (self._phase is _HEAD and bool(self._buffer))
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 Three kinds of entrance, one method. A forward listener reads the authority from the absolute target; a reverse
 listener's is fixed by the configuration, and it answers only to Host names it knows, so that DNS rebinding gets
-nothing; inside a CONNECT to a route's plain port the authority is the one that was connected to.
+nothing; inside a CONNECT that is read here the authority is the one that was connected to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import abc
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import BadRequest, HostUnknown, OriginForeign
-from sidecar.proxy.authority import Authority, parse_authority, split_absolute
+from sidecar.proxy.authority import DEFAULT_PORTS, Authority, parse_authority, split_absolute
 from sidecar.proxy.routing import Candidates, RoutingTable
 
 if TYPE_CHECKING:
@@ -119,18 +119,19 @@ class ReverseEntrance(_PinnedEntrance):
 
 
 class TunnelEntrance(_PinnedEntrance):
-    """HTTP inside a CONNECT to a plain port: every request is for the host that was connected to."""
+    """HTTP inside a CONNECT that is read here: every request is for the host that was connected to."""
 
     __slots__ = ()
 
     def _check(self, host: bytes) -> None:
         inner = parse_authority(host)
         outer = self._candidates.authority
-        if inner.host != outer.host or (inner.port or 80) != (outer.port or 80):
+        default = DEFAULT_PORTS[self._candidates.scheme]
+        if inner.host != outer.host or (inner.port or default) != (outer.port or default):
             raise BadRequest("the Host inside the tunnel is not the host of the tunnel")
 
     def _check_page(self, head: RequestHead) -> None:
-        """Nothing: no browser opens a tunnel to a plain port for a page."""
+        """Nothing: whoever opens a tunnel was told to use this proxy, and pages cannot tell a browser that."""
 
 
 Entrance = ForwardEntrance | ReverseEntrance | TunnelEntrance

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import AuthorizationRefused, BadRequest, LoopDetected
+from sidecar.errors import AuthorizationRefused, BadRequest, ContentTooLarge, LoopDetected, UpstreamProtocol
 from sidecar.http.message import IDEMPOTENT, RequestHead, ResponseHead, has_body
 
 if TYPE_CHECKING:
@@ -77,6 +77,13 @@ def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:
         raise LoopDetected("the upstream of this request leads back to the sidecar")
 
 
+def body_too_long(length: int, limit: int) -> ContentTooLarge | None:
+    """The refusal of a request's body of this length, or of so much of it; None if it is within ``limits.body``."""
+    if not limit or length <= limit:
+        return None
+    return ContentTooLarge(f"the request body is longer than {limit} bytes")
+
+
 def request_head(head: RequestHead, path: bytes, host: bytes, via: bytes, authorization: bytes) -> bytes:
     """The head that goes upstream.
 
@@ -96,6 +103,10 @@ def request_head(head: RequestHead, path: bytes, host: bytes, via: bytes, author
         parts.append(b"Transfer-Encoding: chunked\r\n")
     if head.expect_continue:
         parts.append(b"Expect: 100-continue\r\n")
+    if head.upgrade is not None:
+        parts += (b"Connection: Upgrade\r\nUpgrade: ", head.upgrade, b"\r\n")
+    if head.max_forwards is not None:
+        parts.append(b"Max-Forwards: %d\r\n" % head.max_forwards)
     parts += (via, authorization, b"\r\n")
     return b"".join(parts)
 
@@ -141,6 +152,23 @@ def interim_head(head: ResponseHead, *, via: bytes) -> bytes:
     """A 1xx response for an HTTP/1.1 client (RFC 9110 section 15.2): no framing fields."""
     lines = b"".join(line + b"\r\n" for line in head.lines)
     return b"HTTP/1.1 " + head.start + b"\r\n" + lines + via + b"\r\n"
+
+
+def refuse_unasked_switch(head: ResponseHead, request: RequestHead) -> None:
+    """Only what was asked for may become of a connection (RFC 9110 section 7.8).
+
+    Raises:
+        UpstreamProtocol: the 101 answers no offer, or names another protocol.
+    """
+    if request.upgrade is None or (head.upgrade or b"").lower() != request.upgrade:
+        raise UpstreamProtocol("the upstream switched protocols, which nobody asked for")
+
+
+def switching_head(head: ResponseHead, request: RequestHead, via: bytes) -> bytes:
+    """The 101 that goes to the client; after it, everything is the other protocol's."""
+    lines = b"".join(line + b"\r\n" for line in head.lines)
+    upgrade = b"Connection: Upgrade\r\nUpgrade: " + (request.upgrade or b"") + b"\r\n"
+    return b"HTTP/1.1 " + head.start + b"\r\n" + lines + upgrade + via + b"\r\n"
 
 
 def token_was_refused(head: ResponseHead) -> bool:

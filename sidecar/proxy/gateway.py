@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.answers import answer
+from sidecar.proxy.budget import RetryBudget
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from sidecar.broker.credential import Credential
     from sidecar.config.model import Limits
     from sidecar.errors import Denied
-    from sidecar.proxy.authority import Authority
+    from sidecar.proxy.authority import Authority, Origin
+    from sidecar.proxy.minting import LocalCA
+    from sidecar.proxy.pool import UpstreamPool
     from sidecar.proxy.routing import Route, RoutingTable
-    from sidecar.proxy.upstream import UpstreamPool
     from sidecar.runtime import Clock, Tasks
     from sidecar.telemetry.access_log import AccessLog
     from sidecar.telemetry.metrics import Metrics, RouteMeters
@@ -40,17 +43,25 @@ class Generation:
         limits: its limits.
         forwards_unmatched: hosts without a route are passed through untouched.
         unmatched_meters: where those are counted.
+        local_ca: makes certificates for intercepted hosts; None where none is.
     """
 
-    __slots__ = ("forwards_unmatched", "limits", "table", "unmatched_meters")
+    __slots__ = ("forwards_unmatched", "limits", "local_ca", "table", "unmatched_meters")
 
     def __init__(
-        self, table: RoutingTable, limits: Limits, *, forwards_unmatched: bool, unmatched_meters: RouteMeters
+        self,
+        table: RoutingTable,
+        limits: Limits,
+        *,
+        forwards_unmatched: bool,
+        unmatched_meters: RouteMeters,
+        local_ca: LocalCA | None = None,
     ) -> None:
         self.table = table
         self.limits = limits
         self.forwards_unmatched = forwards_unmatched
         self.unmatched_meters = unmatched_meters
+        self.local_ca = local_ca
 
 
 class Gateway:
@@ -94,6 +105,7 @@ class Gateway:
         self._date = b""
         self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
         self._bypassed: set[str] = set()
+        self._retries = RetryBudget(lambda: metrics.overhead.count)
 
     def run(
         self, name: str, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]
@@ -109,6 +121,15 @@ class Gateway:
         except Exception as exc:
             self.log.error("request_crashed", exc_info=exc)
             failed(InternalError("unexpected error; the log has it"))
+
+    def may_retry(self, origin: Origin) -> bool:
+        """Whether a request may be sent once more, whose kept connection died under it. An origin that uses the budget
+        up does not keep its connections, whatever it says, so that for a while none of them is kept here either."""
+        now = self.loop_time()
+        if self._retries.allows(now):
+            return True
+        self.pool.distrust(origin, now)
+        return False
 
     def date(self) -> bytes:
         """The Date field's value, made once a second (RFC 9110 section 6.6.1)."""
@@ -128,11 +149,19 @@ class Gateway:
         *,
         method: bytes,
         close: bool,
-        credential: str | None = None,
-        generation: int | None = None,
+        credential: Credential | None = None,
     ) -> bytes:
-        """The bytes of an answer of our own; see ``answers.answer``."""
-        return answer(error, method=method, date=self.date(), close=close, credential=credential, generation=generation)
+        """The bytes of an answer of our own, which names the route's credential and its token's generation; see
+        ``answers.answer``."""
+        published = credential.published if credential is not None else None
+        return answer(
+            error,
+            method=method,
+            date=self.date(),
+            close=close,
+            credential=credential.name if credential is not None else None,
+            generation=published.generation if published is not None else None,
+        )
 
     def count_denied(self, error: Denied) -> None:
         """Count a refusal by its reason."""

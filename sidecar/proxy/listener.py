@@ -24,7 +24,9 @@ from sidecar.proxy.routing import RoutingTable
 
 if TYPE_CHECKING:
     from sidecar.config.model import Bind
+    from sidecar.proxy.admission import Admission
     from sidecar.proxy.gateway import Gateway
+    from sidecar.proxy.parties import Holder
     from sidecar.telemetry.metrics import ListenerMeters
 
 BACKLOG: Final = 1024
@@ -135,8 +137,11 @@ class Listener:
         name: from the configuration; the label of its metrics.
         bind: where.
         gateway: the shared part of the data path.
-        entrance: what it admits; replaced on reload.
+        entrance: what it admits; replaced on reload, as is ``trusts_forwarded``.
         meters: its counters.
+
+    Attributes:
+        admission: who may use it; None for everybody. Set before it serves, and replaced on reload.
     """
 
     def __init__(self, name: str, bind: Bind, *, gateway: Gateway, entrance: Entrance, meters: ListenerMeters) -> None:
@@ -144,9 +149,12 @@ class Listener:
         self.bind = bind
         self.gateway = gateway
         self.entrance = entrance
+        self.admission: Admission | None = None
         self.meters = meters
-        self.connections: set[ClientConnection] = set()
+        self.holders: set[Holder] = set()
+        """Whoever holds a client's connection: one for each."""
         self.retired = False
+        self.trusts_forwarded = False
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
@@ -197,9 +205,9 @@ class Listener:
         host, port = self._socket.getsockname()[:2]
         return str(host), int(port)
 
-    def opened(self, connection: ClientConnection) -> bool:
+    def opened(self, holder: Holder) -> bool:
         """Count a connection in; False when ``limits.connections`` are open already."""
-        self.connections.add(connection)
+        self.holders.add(holder)
         self.meters.connections_open.value += 1
         gateway = self.gateway
         gateway.open_connections += 1
@@ -208,12 +216,18 @@ class Listener:
             return False
         return True
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, holder: Holder) -> None:
         """Count it out."""
-        if connection in self.connections:
-            self.connections.discard(connection)
+        if holder in self.holders:
+            self.holders.discard(holder)
             self.meters.connections_open.value -= 1
             self.gateway.open_connections -= 1
+
+    def succeeded(self, holder: Holder, successor: Holder) -> None:
+        """The client's transport has gone from one to the other; it is the same connection."""
+        if holder in self.holders:
+            self.holders.discard(holder)
+            self.holders.add(successor)
 
     def retire(self) -> None:
         """The configuration no longer names it: accept no more, close what is idle, end the rest after its answer."""
@@ -222,8 +236,8 @@ class Listener:
         if self._server is not None:
             self._server.close()
         self._remove_file()
-        for connection in list(self.connections):
-            connection.drain()
+        for holder in list(self.holders):
+            holder.drain()
 
     async def close(self) -> None:
         """Accept no more and break off what is left."""
@@ -231,8 +245,8 @@ class Listener:
             self._server.close()
         elif self._socket is not None:
             self._socket.close()
-        for connection in list(self.connections):
-            connection.abort()
+        for holder in list(self.holders):
+            holder.abort()
         self._remove_file()
 
     def _remove_file(self) -> None:
@@ -242,7 +256,7 @@ class Listener:
             _unlink(self.bind.path)
 
     def __repr__(self) -> str:
-        return f"<Listener {self.name} {self.bind} connections={len(self.connections)}>"
+        return f"<Listener {self.name} {self.bind} connections={len(self.holders)}>"
 
 
 def sweep_interval(gateway: Gateway) -> float:
@@ -264,6 +278,6 @@ def sweep(gateway: Gateway, listeners: list[Listener]) -> None:
     """Act on every deadline that has passed."""
     now = gateway.loop_time()
     for listener in listeners:
-        for connection in list(listener.connections):
-            connection.sweep(now)
+        for holder in list(listener.holders):
+            holder.sweep(now)
     gateway.pool.sweep(now)

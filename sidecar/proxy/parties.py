@@ -1,7 +1,7 @@
-"""What exchange and tunnel ask of the client's connection, as types: nothing here runs.
+"""What those who meet at a client's connection ask of each other, as types: nothing here runs.
 
-They call each other in both directions, while the files import in one. So the connection is known to the two by what
-it can be asked.
+They call each other in both directions, while the files import in one. So each is known to the others by what it can be
+asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sidecar.errors import SidecarError
+    import asyncio
+
+    from sidecar.proxy.admission import Admission
+    from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway
 
 
@@ -31,33 +34,68 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def write_answer(
-        self, error: SidecarError, *, method: bytes, close: bool, credential: str | None, generation: int | None
-    ) -> None:
-        """Send an answer of the sidecar's own."""
-
     def set_deadline(self, seconds: float | None) -> None:
         """Set ``deadline`` from now; None while something else bounds the time."""
 
     def abort(self) -> None:
         """Break the connection off, so that the answer does not look complete."""
 
+    def switch(self, upstream: asyncio.Transport, answer: bytes, data: bytes) -> None:
+        """Send ``answer``, a 101, and become a tunnel to ``upstream``, which has sent ``data`` behind it."""
+
     def exchange_over(self, request_done: bool) -> None:
         """The answer is written; ``request_done`` False if the request's body was not read to its end."""
 
 
-class TunnelClient(Protocol):
-    """What a tunnel asks of the client's connection."""
+class Holder(Protocol):
+    """Whoever holds a client's transport now, as its listener knows it: a connection that reads requests, a tunnel, or
+    a TLS handshake."""
 
-    def write(self, data: bytes) -> None: ...
+    def sweep(self, now: float) -> None:
+        """Act on a deadline that has passed; called by the coarse timer of the process."""
 
-    def write_eof(self) -> None: ...
+    def drain(self) -> None:
+        """The process, or the listener, wants to end: what is idle closes now, the rest after what it is doing."""
 
-    def pause_reading(self) -> None: ...
+    def is_busy(self, now: float, quiet_seconds: float) -> bool:
+        """Whether there is something under way that a drain waits for."""
 
-    def resume_reading(self) -> None: ...
+    def abort(self) -> None:
+        """Break off at once."""
 
-    def set_deadline(self, seconds: float | None) -> None: ...
 
-    def tunnel_over(self) -> None:
-        """Flush what is written and close."""
+class Inner(Holder, Protocol):
+    """What reads the requests inside an intercepted tunnel: a protocol of asyncio, and a holder."""
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Read from this transport."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+class Listening(Protocol):
+    """What the holders of connections ask of the listener they came in by."""
+
+    gateway: Gateway
+    name: str
+    entrance: Entrance
+    admission: Admission | None
+    retired: bool
+    trusts_forwarded: bool
+
+    def opened(self, holder: Holder) -> bool:
+        """Count it in; False if there is no room for it."""
+
+    def closed(self, holder: Holder) -> None:
+        """Count it out."""
+
+    def succeeded(self, holder: Holder, successor: Holder) -> None:
+        """The client's transport has gone from one to the other; it is the same connection."""

@@ -11,7 +11,6 @@ client connection its next request.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import (
@@ -22,7 +21,8 @@ from sidecar.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from sidecar.http.h1 import LAST_CHUNK, encode_chunk
+from sidecar.http.h1 import encode_chunk
+from sidecar.proxy.account import Account
 from sidecar.proxy.exchange import (
     ALREADY_PRESENT,
     CHUNKED,
@@ -34,12 +34,15 @@ from sidecar.proxy.exchange import (
     STALE_TOKEN,
     Framing,
     ReplayBuffer,
+    body_too_long,
     interim_head,
     may_retry_elsewhere,
     own_authorization,
+    refuse_unasked_switch,
     request_head,
     response_framing,
     response_head,
+    switching_head,
     token_was_refused,
     wants_token,
 )
@@ -76,10 +79,9 @@ class Relay:
     """
 
     __slots__ = (
-        *("_authorization", "_client", "_framing", "_gateway", "_generation", "_head", "_held", "_host"),
-        *("_injection", "_interim", "_is_over", "_mark", "_meters", "_origin", "_outbox", "_overhead"),
-        *("_path", "_reason", "_received", "_replay", "_replayed", "_request_done", "_response_started"),
-        *("_retried", "_route", "_sent", "_started_at", "_status", "_task", "_token", "_upstream"),
+        *("_account", "_authorization", "_client", "_framing", "_gateway", "_generation", "_head", "_held"),
+        *("_host", "_interim", "_is_over", "_meters", "_origin", "_outbox", "_path", "_replay", "_replayed"),
+        *("_request_done", "_response_started", "_retried", "_route", "_task", "_token", "_upstream"),
         *("_upstream_paused", "closes_client"),
     )
 
@@ -111,13 +113,11 @@ class Relay:
         self._replay: ReplayBuffer | None = None if self._request_done else ReplayBuffer(generation.limits.replay_body)
         self._held: HeldAnswer | None = None
         self._framing = Framing.NONE
-        self._interim = self._status = self._received = self._sent = 0
-        self._injection = self._reason = ""
+        self._interim = 0
         self._task: asyncio.Task[None] | None = None
         self._retried = self._replayed = self._response_started = self._upstream_paused = self._is_over = False
         self.closes_client = head.close
-        self._overhead = 0.0
-        self._started_at = self._mark = perf_counter()
+        self._account = Account(self._meters)
 
     # --- the way out: token, connection, request ---
 
@@ -126,10 +126,12 @@ class Relay:
         self._meters.in_flight.value += 1
         route = self._route
         try:
+            if (too_long := body_too_long(self._head.content_length or 0, self._generation.limits.body)) is not None:
+                raise too_long
             if route is None:
                 self._connect(own_authorization(self._head))
             elif self._head.authorization and not wants_token(self._head, route):
-                self._count(ALREADY_PRESENT)
+                self._account.inject(ALREADY_PRESENT)
                 self._connect(own_authorization(self._head))
             else:
                 now = self._gateway.now()
@@ -145,24 +147,19 @@ class Relay:
         try:
             token = await route.credential.wait()
         except TokenUnavailable:
-            self._count(NO_TOKEN)
+            self._account.inject(NO_TOKEN)
             if not route.fail_open:
                 raise
-            self._mark = perf_counter()
+            self._account.works()
             self._connect(b"")
         else:
-            self._mark = perf_counter()
+            self._account.works()
             self._inject(token, self._gateway.now())
 
     def _inject(self, token: PublishedToken, now: float) -> None:
         self._token = token
-        result = self._injection = INJECTED if now < token.expires_at else STALE_TOKEN
-        self._meters.injections[result].value += 1
+        self._account.inject(INJECTED if now < token.expires_at else STALE_TOKEN)
         self._connect(token.header)
-
-    def _count(self, result: str) -> None:
-        self._injection = result
-        self._meters.injections[result].value += 1
 
     def _connect(self, authorization: bytes) -> None:
         self._authorization = authorization
@@ -174,7 +171,7 @@ class Relay:
 
     async def _dial(self) -> None:
         upstream = await self._gateway.pool.dial(self._origin, self._generation.limits)
-        self._mark = perf_counter()
+        self._account.works()
         token, route = self._token, self._route
         if token is None or route is None or self._gateway.now() < token.usable_until:
             return self._send(upstream)
@@ -193,7 +190,7 @@ class Relay:
             self._client.deadline = gateway.loop_time() + self._generation.limits.first_byte
         else:
             self._send_body_so_far(upstream, self._replay)
-        self._overhead += perf_counter() - self._mark
+        self._account.waits()
 
     def _send_body_so_far(self, upstream: UpstreamConnection, replay: ReplayBuffer) -> None:
         """What arrived while there was no connection; to a second connection everything from the beginning."""
@@ -210,7 +207,7 @@ class Relay:
     def _in_background(self, name: str, work: Coroutine[None, None, None]) -> None:
         if not self._request_done:
             self._client.pause_reading()
-        self._overhead += perf_counter() - self._mark
+        self._account.waits()
         self._client.set_deadline(None)
         self._task = self._gateway.run(name, work, self.fail)
 
@@ -218,9 +215,12 @@ class Relay:
 
     def request_continues(self, data: bytes, ended: bool) -> None:
         """More of the request's body, without the framing it came in."""
-        self._received += len(data)
+        received = self._account.received = self._account.received + len(data)
+        if (too_long := body_too_long(received, self._generation.limits.body)) is not None:
+            self.fail(too_long)
+            return
         if self._head.chunked:
-            data = encode_chunk([data]) + LAST_CHUNK if ended else encode_chunk([data])
+            data = encode_chunk(data, last=ended)
         if ended:
             self._request_done = True
         if not data or self._is_over:
@@ -243,7 +243,7 @@ class Relay:
         """The client will not read the answer: end the upstream's work too."""
         if not self._is_over:
             if not self._response_started:
-                self._status = CLIENT_GONE
+                self._account.status = CLIENT_GONE
             self._over(reuse=False)
 
     def client_writable(self, writable: bool) -> None:
@@ -279,23 +279,39 @@ class Relay:
 
     def response_begins(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """The final head: a refused token is kept back and tried to be mended, everything else is relayed."""
-        self._mark = perf_counter()
+        self._account.works()
         token = self._token
         if token is not None:
-            if head.status == 401:
-                if self._hold_for_recovery(head, body, ended):
-                    return
-                self._meters.unauthorized["rejected"].value += 1
+            if head.status != 401:
+                self._token_taken(token, head.status)
+            elif self._hold_for_recovery(head, body, ended):
+                return
             else:
-                if self._replayed:
-                    self._meters.unauthorized["recovered"].value += 1
-                if head.status < 400 and self._route is not None:
-                    self._route.accepted_generation = token.generation
+                self._meters.unauthorized["rejected"].value += 1
         self._relay_head(head, body, ended)
+
+    def _token_taken(self, token: PublishedToken, status: int) -> None:
+        if self._replayed:
+            self._meters.unauthorized["recovered"].value += 1
+        if status < 400 and self._route is not None:
+            self._route.accepted_generation = token.generation
+
+    def switching(self, head: ResponseHead, data: bytes) -> None:
+        """The upstream takes the offered protocol: both connections go over into a tunnel."""
+        refuse_unasked_switch(head, self._head)
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        if self._token is not None:
+            self._token_taken(self._token, head.status)
+        self._account.status = head.status
+        self._over(reuse=False, tell_client=False)
+        answer = switching_head(head, self._head, self._gateway.via_response)
+        self._client.switch(upstream.hand_over(), answer, data)
 
     def _relay_head(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         self._response_started = True
-        self._status = head.status
+        self._account.status = head.status
         if self._replay is not None:
             self._replay.give_up()
         framing = self._framing = response_framing(head, self._head)
@@ -304,21 +320,18 @@ class Relay:
         gateway = self._gateway
         date = b"" if head.has_date else gateway.date_line()
         data = response_head(head, framing, gateway.via_response, date, self.closes_client)
-        body_out = self._framed(body, ended) if framing is CHUNKED else body
-        self._sent += len(body)
+        body_out = encode_chunk(body, last=ended) if framing is CHUNKED else body
+        self._account.sent += len(body)
         if len(body_out) <= JOINED_BYTES:
             self._client.write(data + body_out)
         else:
             self._client.write(data)
             self._client.write(body_out)
-        self._overhead += perf_counter() - self._mark
+        self._account.waits()
         if ended:
             self._over(reuse=True)
         else:
             self._client.set_deadline(self._generation.limits.response_idle)
-
-    def _framed(self, body: bytes, ended: bool) -> bytes:
-        return encode_chunk([body]) + LAST_CHUNK if ended else encode_chunk([body])
 
     def response_continues(self, body: bytes, ended: bool) -> None:
         """More of the answer's body."""
@@ -327,9 +340,9 @@ class Relay:
             held.body.append(body)
             held.ended = ended
             return
-        self._sent += len(body)
+        self._account.sent += len(body)
         if self._framing is CHUNKED:
-            body = self._framed(body, ended)
+            body = encode_chunk(body, last=ended)
         if body:
             self._client.write(body)
         if ended:
@@ -357,16 +370,20 @@ class Relay:
             self._gateway.complain(self._meters, error)
             self._abort_client()
             return
-        if upstream is not None and may_retry_elsewhere(
-            self._head,
-            reused=upstream.served > 0,
-            answered=upstream.answered,
-            body_kept=self._replay is None or self._replay.whole,
-            sent=True,
-            retried=self._retried,
+        if (
+            upstream is not None
+            and may_retry_elsewhere(
+                self._head,
+                reused=upstream.served > 0,
+                answered=upstream.answered,
+                body_kept=self._replay is None or self._replay.whole,
+                sent=True,
+                retried=self._retried,
+            )
+            and self._gateway.may_retry(self._origin)
         ):
             self._retried = True
-            self._mark = perf_counter()
+            self._account.works()
             self._in_background("connect again", self._dial())
             return
         self.fail(error)
@@ -387,7 +404,7 @@ class Relay:
 
     async def _recover(self, route: Route, refused: PublishedToken) -> None:
         token = await newer_token(route, refused)
-        self._mark = perf_counter()
+        self._account.works()
         held, self._held = self._held, None
         if held is None or self._is_over:
             return
@@ -421,24 +438,18 @@ class Relay:
         elif isinstance(error, Denied):
             self._gateway.count_denied(error)
             if self._route is not None:
-                self._count(DENIED)
+                self._account.inject(DENIED)
         self._gateway.complain(self._meters, error)
         if self._response_started:
             self._abort_client()
             return
         if not self._request_done or self._gateway.draining:
             self.closes_client = True
-        self._status = error.status
-        self._reason = error.reason
+        self._account.status = error.status
+        self._account.reason = error.reason
         credential = self._route.credential if self._route is not None else None
-        published = credential.published if credential is not None else None
-        self._client.write_answer(
-            error,
-            method=self._head.method,
-            close=self.closes_client,
-            credential=credential.name if credential is not None else None,
-            generation=published.generation if published is not None else None,
-        )
+        answer = self._gateway.answer(error, method=self._head.method, close=self.closes_client, credential=credential)
+        self._client.write(answer)
         self._over(reuse=False)
 
     def _abort_client(self) -> None:
@@ -455,7 +466,14 @@ class Relay:
             self._task.cancel()
         if self._upstream is not None:
             self._give_back_upstream(reuse and self._request_done)
-        self._account()
+        self._account.close(
+            self._gateway,
+            self._head,
+            listener=self._client.listener_name,
+            host=self._host,
+            path=self._path,
+            token=self._token.generation if self._token is not None else 0,
+        )
         if tell_client:
             self._client.exchange_over(self._request_done)
 
@@ -466,35 +484,11 @@ class Relay:
         if self._upstream_paused:
             self._upstream_paused = False
             upstream.resume_reading()
-        if reuse:
+        if reuse and self._head.upgrade is None:  # who declined a switch may yet think otherwise
             gateway = self._gateway
             gateway.pool.release(upstream, gateway.loop_time(), self._generation.limits.upstream_idle)
         else:
             upstream.close()
 
-    def _account(self) -> None:
-        meters = self._meters
-        duration = perf_counter() - self._started_at
-        meters.in_flight.value -= 1
-        meters.duration.observe(duration)
-        meters.answered(self._head.method, self._status).value += 1
-        gateway = self._gateway
-        gateway.metrics.overhead.observe(self._overhead)
-        if gateway.access_log is not None:
-            gateway.access_log.request(
-                listener=self._client.listener_name,
-                route=meters.label,
-                method=self._head.method,
-                host=self._host,
-                path=self._path,
-                status=self._status,
-                seconds=duration,
-                received=self._received,
-                sent=self._sent,
-                injection=self._injection,
-                generation=self._token.generation if self._token is not None else 0,
-                reason=self._reason,
-            )
-
     def __repr__(self) -> str:
-        return f"<Relay {self._head.method!r} {self._status or 'asking'}>"
+        return f"<Relay {self._head.method!r} {self._account.status or 'asking'}>"

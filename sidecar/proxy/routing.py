@@ -35,6 +35,7 @@ class Route:
         tls: the upstream is spoken to over TLS; False only by the explicit ``upstream_tls: plain``.
         paths: prefixes; one that ends in ``/`` covers what is below it, another the path itself and what is below.
         methods: empty for all.
+        intercept: a CONNECT to it is opened, to put the token on the requests inside.
         accepted_generation: the last generation of the token that the upstream took.
     """
 
@@ -50,6 +51,7 @@ class Route:
     if_present: Literal["replace", "keep", "reject"] = "replace"
     fail_open: bool = False
     ca_file: str | None = None
+    intercept: bool = False
     accepted_generation: int = field(default=0)
     takes_all: bool = field(init=False)
     """Every path and every method but TRACE: nothing about the request needs to be looked at."""

@@ -179,6 +179,12 @@ class TLSTransport(asyncio.Transport):
         if self._reading and not self._lost:
             self._loop.add_reader(self._fd, self._on_readable)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol  # type: ignore[assignment] # always a stream protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
     # --- reading ---
 
     def _on_readable(self) -> None:

@@ -1,47 +1,29 @@
-"""Connections to upstreams: one class that reads answers, and the pool that keeps idle ones for the next request.
+"""A connection to an upstream: reads answers, and knows where they end.
 
 A connection belongs to one ``Origin`` (scheme, host, port, trust) and serves one exchange at a time. It reads the
 answer, knows where it ends and whether the connection can be used again; what to do with the bytes is decided by the
 exchange it was lent to (``Receiver``). Bytes that nobody asked for, more bytes than the answer has, or any doubt about
-where it ends, and the connection is closed instead of kept: a pooled connection that lies poisons the next answer.
+where it ends, and the connection is closed instead of kept: a kept connection that lies poisons the next answer. Which
+connections are kept, and how many there may be, is the business of ``pool``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import math
-import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sidecar.errors import (
-    SidecarError,
-    UpstreamConnect,
-    UpstreamProtocol,
-    UpstreamReset,
-    UpstreamTimeout,
-)
+from sidecar.errors import SidecarError, UpstreamProtocol, UpstreamReset
 from sidecar.http.h1 import ChunkedDecoder, read_response_head
 from sidecar.http.message import END_OF_HEAD, ResponseHead, has_body
-from sidecar.proxy.tls import Contexts, TLSTransport, handshake
-from sidecar.runtime import Uniform, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.config.model import Limits
     from sidecar.proxy.authority import Origin
-    from sidecar.proxy.resolver import Resolver
 
-IDLE_PER_ORIGIN: Final = 64
-"""Connections kept per origin; more than the largest burst of one app, fewer than a server minds."""
-KEEP_ALIVE_MARGIN_SECONDS: Final = 1
-"""Closed this much before the time the upstream announced, so that the race for the last moment is not run."""
-OLDEST_SECONDS: Final = 300.0
-AGE_SPREAD: Final = 0.2
-"""A connection that never rests is given up after this time, give or take a fifth: only a new one sees that the
-upstream's address or the CA bundle changed."""
 WRITE_HIGH_WATER: Final = 256 * 1024
 """Unsent bytes towards one peer before the other side is told to wait; also what a stalled peer costs in memory."""
 
@@ -51,6 +33,13 @@ class Receiver(Protocol):
 
     def interim_response(self, head: ResponseHead) -> None:
         """A 1xx arrived; the final response is still to come."""
+
+    def switching(self, head: ResponseHead, data: bytes) -> None:
+        """A 101 arrived, and ``data`` behind it, which is the other protocol's.
+
+        Raises:
+            UpstreamProtocol: nobody asked for that.
+        """
 
     def response_begins(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """The final response's head, with what came of the body in the same read."""
@@ -196,6 +185,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.served += 1
         self.phase = _IDLE
 
+    def hand_over(self) -> asyncio.Transport:
+        """Give the transport to another protocol; this connection is none any more."""
+        self._receiver = None
+        self.phase = _CLOSED
+        self._closed(self)
+        return self.transport
+
     def close(self) -> None:
         """End it without telling the exchange."""
         self._receiver = None
@@ -246,7 +242,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self._begin_body(head, data)
                 return
             if head.status == 101:
-                raise UpstreamProtocol("the upstream switched protocols, which nobody asked for")
+                if self._receiver is not None:
+                    self._receiver.switching(head, data)
+                return
             self._deliver_interim(head)
             if not data:
                 return
@@ -320,150 +318,3 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self.origin.host}:{self.origin.port} {self.phase.name} served={self.served}>"
-
-
-class UpstreamPool:
-    """Idle connections by origin, newest first, and the way to get a fresh one.
-
-    Args:
-        resolver: names to addresses that may be dialled.
-        contexts: TLS contexts by CA file.
-    """
-
-    def __init__(self, *, resolver: Resolver, contexts: Contexts, draw: Uniform = uniform) -> None:
-        self._draw = draw
-        self._resolver = resolver
-        self._contexts = contexts
-        self._idle: dict[Origin, list[UpstreamConnection]] = {}
-        self._all: set[UpstreamConnection] = set()
-
-    def take(self, origin: Origin, now: float) -> UpstreamConnection | None:
-        """An idle connection, the one used last; None if there is none."""
-        idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()
-            # As ``is_open`` says; an idle connection that the upstream ended, or is ending, is worth nothing.
-            if (
-                now < connection.idle_until
-                and not connection.saw_eof
-                and connection.phase is _IDLE
-                and not connection.transport.is_closing()
-            ):
-                return connection
-            connection.close()
-        return None
-
-    def release(self, connection: UpstreamConnection, now: float, idle_seconds: float) -> None:
-        """Take a connection back after an exchange; kept if it can serve another one."""
-        if not connection.reusable or now >= connection.retires_at:
-            connection.close()
-            return
-        announced = connection.keep_alive_seconds
-        if announced is not None:
-            idle_seconds = min(idle_seconds, announced - KEEP_ALIVE_MARGIN_SECONDS)
-        idle = self._idle.get(connection.origin)
-        if idle is None:
-            idle = self._idle[connection.origin] = []
-        if idle_seconds <= 0 or len(idle) >= IDLE_PER_ORIGIN:
-            connection.close()
-            return
-        connection.give_back(now + idle_seconds)
-        idle.append(connection)
-
-    async def dial(self, origin: Origin, limits: Limits) -> UpstreamConnection:
-        """A fresh connection, TLS verified, within ``limits.connect`` for all of it.
-
-        Raises:
-            UpstreamDNS, AddressDenied, UpstreamConnect, UpstreamTLS, UpstreamReset, UpstreamTimeout
-        """
-        try:
-            async with asyncio.timeout(limits.connect):
-                return await self._connect(origin, limits)
-        except TimeoutError as exc:
-            raise UpstreamTimeout(f"no connection to the upstream within {limits.connect:g} s") from exc
-
-    async def _connect(self, origin: Origin, limits: Limits) -> UpstreamConnection:
-        # Before there is a socket: a bundle that cannot be read must not leave one open.
-        context = self._contexts.get(origin.ca_file) if origin.tls else None
-        sock = await self._open_socket(origin, limits)
-        connection = UpstreamConnection(origin, limits, self._forget)
-        if context is not None:
-            tls = await handshake(sock, context, origin.host)
-            TLSTransport(tls, connection)
-        else:
-            await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
-        self._all.add(connection)
-        life = OLDEST_SECONDS * self._draw(1 - AGE_SPREAD, 1 + AGE_SPREAD)
-        connection.retires_at = asyncio.get_running_loop().time() + life
-        return connection
-
-    async def open_tunnel(self, origin: Origin, limits: Limits, protocol: asyncio.Protocol) -> None:
-        """Connect a tunnel's protocol to the origin, within ``limits.connect``.
-
-        Raises:
-            UpstreamDNS, AddressDenied, UpstreamConnect, UpstreamTimeout
-        """
-        try:
-            async with asyncio.timeout(limits.connect):
-                sock = await self._open_socket(origin, limits)
-                await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
-        except TimeoutError as exc:
-            raise UpstreamTimeout(f"no connection to the upstream within {limits.connect:g} s") from exc
-
-    async def _open_socket(self, origin: Origin, limits: Limits) -> socket.socket:
-        """A connected non-blocking socket to the first address that answers; the caller bounds the time.
-
-        Raises:
-            UpstreamDNS, AddressDenied, UpstreamConnect
-        """
-        addresses = await self._resolver.resolve(origin.host, origin.port, routed=origin.routed, ttl=limits.dns_ttl)
-        share = limits.connect / len(addresses)
-        last: Exception | None = None
-        for address in addresses:
-            try:
-                async with asyncio.timeout(share):
-                    return await _connect_to(address, origin.port)
-            except OSError as exc:  # TimeoutError is one: the next address gets its share
-                last = exc
-        if isinstance(last, TimeoutError):
-            raise UpstreamTimeout(f"no connection to the upstream within {limits.connect:g} s") from last
-        raise UpstreamConnect("the upstream refused the connection or is not reachable") from last
-
-    def sweep(self, now: float) -> None:
-        """Close what has been idle for too long; called by the coarse timer of the process."""
-        for origin, idle in list(self._idle.items()):
-            # Oldest first; the list is used from its end, so its head holds what nobody needed.
-            while idle and (now >= idle[0].idle_until or not idle[0].is_open):
-                idle.pop(0).close()
-            if not idle:
-                del self._idle[origin]
-
-    def close(self) -> None:
-        """Close every connection, also those that serve an exchange."""
-        self._idle.clear()
-        for connection in list(self._all):
-            connection.close()
-
-    def _forget(self, connection: UpstreamConnection) -> None:
-        self._all.discard(connection)
-        idle = self._idle.get(connection.origin)
-        if idle is not None:
-            with contextlib.suppress(ValueError):
-                idle.remove(connection)
-
-    def __repr__(self) -> str:
-        idle = sum(map(len, self._idle.values()))
-        return f"<UpstreamPool open={len(self._all)} idle={idle}>"
-
-
-async def _connect_to(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(sock, (address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock

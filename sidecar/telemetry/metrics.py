@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from sidecar import __version__
-from sidecar.errors import Denied, TokenRequestError, UpstreamError, leaves
+from sidecar.errors import Denied, HandshakeFailed, Overloaded, TokenRequestError, UpstreamError, leaves
 from sidecar.telemetry.cells import Buckets, Cell, Family, Kind, Labels
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ INJECTIONS: Final = ("injected", "already_present", "no_token", "stale_token", "
 UNAUTHORIZED: Final = ("recovered", "rejected")
 UPSTREAM_ERRORS: Final = tuple(leaf.reason for leaf in leaves(UpstreamError))
 DENIED: Final = tuple(leaf.reason for leaf in leaves(Denied))
-REJECTED_CONNECTIONS: Final = ("overloaded",)
+REJECTED_CONNECTIONS: Final = (Overloaded.reason, HandshakeFailed.reason)
 RELOADS: Final = ("applied", "rejected")
 TOKEN_RESULTS: Final = ("success", *(leaf.reason for leaf in leaves(TokenRequestError)))
 TRIGGERS: Final = ("startup", "scheduled", "on_demand", "unauthorized", "manual")

@@ -199,7 +199,7 @@ def test_the_default_file_is_config_yaml_in_this_folder(tmp_path: Path) -> None:
     assert "config.yaml:1:" in done.stderr
 
 
-def test_the_memory_of_a_running_sidecar_is_private(file: Path) -> None:
+def test_the_memory_of_a_running_sidecar_is_private_and_its_descriptors_are_plenty(file: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "sidecar", "run", "-c", str(file)], stderr=subprocess.PIPE, text=True
     )
@@ -208,6 +208,8 @@ def test_the_memory_of_a_running_sidecar_is_private(file: Path) -> None:
         assert '"event":"started"' in process.stderr.readline()
         limits = resource.prlimit(process.pid, resource.RLIMIT_CORE)
         assert limits == (0, 0)
+        files, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert files == most
     finally:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=SECONDS)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from sidecar.config import advice, load
+from tests.config import authorities
 from tests.config.conftest import VALID
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def warnings(text: str) -> list[str]:
@@ -41,6 +46,15 @@ def test_inline_secrets_are_mentioned() -> None:
     assert warnings("allow_inline_secrets: true\n" + VALID) == [
         "allow_inline_secrets: whoever reads the configuration reads its secrets"
     ]
+
+
+def test_a_secret_that_crosses_the_network_is_mentioned() -> None:
+    auth = "\n    auth: {proxy_password: env:PASSWORD}"
+
+    assert warnings(VALID.replace("127.0.0.1:6180", "0.0.0.0:6180" + auth)) == [
+        "listeners.egress.auth: beyond loopback it travels over http, readable by all on the way"
+    ]
+    assert warnings(VALID.replace("127.0.0.1:6180", "127.0.0.1:6180" + auth)) == []
 
 
 @pytest.mark.parametrize(("mode", "danger"), [(0o644, "read"), (0o666, "changed"), (0o602, "changed")])
@@ -75,3 +89,49 @@ def test_a_volume_of_kubernetes_is_fine_as_it_is_mounted(tmp_path: Path) -> None
 
 def test_a_missing_secret_is_no_matter_of_advice() -> None:
     assert warnings(VALID.replace("/run/secrets/orders", "/nowhere/at/all")) == []
+
+
+def intercepting(tmp_path: Path, key: ec.EllipticCurvePrivateKey, *chain: x509.Certificate) -> str:
+    files = authorities.write(tmp_path, key, *chain)
+    return VALID + f"    intercept: true\ninterception: {{certificate: {files[0]}, key: 'file:{files[1]}'}}\n"
+
+
+def test_a_sound_local_ca_gives_no_warning(tmp_path: Path) -> None:
+    key = authorities.new_key()
+
+    assert warnings(intercepting(tmp_path, key, *authorities.constrained(key))) == []
+
+
+def test_a_local_ca_without_a_route_is_mentioned(tmp_path: Path) -> None:
+    key = authorities.new_key()
+    text = intercepting(tmp_path, key, *authorities.constrained(key)).replace("intercept: true", "intercept: false")
+
+    assert warnings(text) == ["interception: no route has intercept: true"]
+
+
+def test_a_local_ca_that_can_sign_for_every_host_is_mentioned(tmp_path: Path) -> None:
+    key = authorities.new_key()
+    certificate = authorities.bare(key, x509.BasicConstraints(ca=True, path_length=0), algorithm=hashes.SHA256())
+
+    assert warnings(intercepting(tmp_path, key, certificate)) == [
+        "interception.certificate: this CA can sign for every host; 'sidecar ca' makes one that cannot"
+    ]
+
+
+def test_a_local_ca_that_ends_soon_is_mentioned(tmp_path: Path) -> None:
+    key = authorities.new_key()
+    chain = authorities.constrained(key, days=29)
+
+    day = f"{chain[0].not_valid_after_utc:%Y-%m-%d}"
+    assert warnings(intercepting(tmp_path, key, *chain)) == [
+        f"interception.certificate: the CA expires on {day}: make a new one with 'sidecar ca --force'"
+    ]
+    assert warnings(intercepting(tmp_path, key, *authorities.constrained(key, days=31))) == []
+
+
+def test_a_local_ca_that_is_gone_by_now_is_no_advice(tmp_path: Path) -> None:
+    key = authorities.new_key()
+    configuration = load.parse(intercepting(tmp_path, key, *authorities.constrained(key)), "config.yaml")
+    (tmp_path / "ca.pem").unlink()
+
+    assert advice.warnings(configuration) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import trustme
@@ -11,9 +11,6 @@ import trustme
 from sidecar.config import files, load
 from sidecar.errors import SecretMissing
 from tests.config.conftest import VALID
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -114,6 +111,26 @@ def test_all_missing_secrets_are_named_at_once(tmp_path: Path) -> None:
         f"  credentials.third.client_secret: file:{tmp_path}/empty is empty",
         f"  credentials.Partner-2.token_file: file:{tmp_path}/absent: No such file or directory",
     ]
+
+
+def test_a_secret_of_a_listener_is_named_with_its_listener(tmp_path: Path) -> None:
+    text = VALID.replace("    bind", f"    auth: {{proxy_password: 'file:{tmp_path}/absent'}}\n    bind")
+    text = text.replace("file:/run/secrets/orders", f"file:{tmp_path}/there")
+    (tmp_path / "there").write_text("hunter2")
+
+    with pytest.raises(SecretMissing) as caught:
+        load.missing_secrets(load.parse(text, "config.yaml"))
+    assert str(caught.value).startswith("listeners.egress.auth.proxy_password: file:")
+
+
+def test_the_files_with_secrets_of_listeners_are_watched_and_no_others() -> None:
+    forms = "{proxy_password: file:/run/password}", "{proxy_password: env:PASSWORD}", "none"
+    listeners = "".join(
+        f"  - {{name: l{number}, bind: 127.0.0.1:{7000 + number}, auth: {auth}}}\n" for number, auth in enumerate(forms)
+    )
+    configuration = load.parse(VALID.replace("listeners:\n", f"listeners:\n{listeners}"), "config.yaml")
+
+    assert files.read_once(configuration) == [Path("/run/password")]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

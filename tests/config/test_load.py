@@ -41,7 +41,7 @@ credentials:
 routes:
   - host: api.example.com.
     credential: ordres
-    intercept: true
+    probe: /healthz
 unmatched: no
 limits: {head: 64KB, fields: "12"}
 """
@@ -53,7 +53,7 @@ config.yaml:3:11: 'mode': forward or reverse is wanted here, not 'forwrd'; did y
 config.yaml:4:5: unknown key 'bnd'; did you mean 'bind'?
   4 |     bnd: ***
     |     ^^^
-config.yaml:7:11: whoever reaches this address can use the tokens: bind 127.0.0.1, or set beyond_loopback: true
+config.yaml:7:11: whoever reaches this address can use the tokens: bind 127.0.0.1, set auth, or beyond_loopback: true
   7 |     bind: 0.0.0.0:6190
     |           ^^^^^^^^^^^^
 config.yaml:8:15: an upstream is scheme, host and port; the path comes with each request
@@ -89,9 +89,9 @@ config.yaml:20:11: 'host': a host is written without the dot at its end
 config.yaml:21:17: no credential has this name; did you mean 'orders'?
   21 |     credential: ordres
      |                 ^^^^^^
-config.yaml:22:5: 'intercept' is not supported by this version
-  22 |     intercept: true
-     |     ^^^^^^^^^
+config.yaml:22:5: 'probe' is not supported by this version
+  22 |     probe: /healthz
+     |     ^^^^^
 config.yaml:23:12: 'unmatched': deny or forward is wanted here, not 'no'
   23 | unmatched: no
      |            ^^

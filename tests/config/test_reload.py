@@ -47,10 +47,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def start(
-    path: Path, clock: FakeClock, calls: Callable[[], None], also: list[Path] | None = None
-) -> asyncio.Task[None]:
-    return asyncio.Task(watch(path, clock, calls, also=lambda: also or []))
+def start(path: Path, clock: FakeClock, calls: Callable[[], None], since: Watched | None = None) -> asyncio.Task[None]:
+    return asyncio.Task(watch(path, clock, calls, since=since))
 
 
 async def test_a_changed_file_is_noticed_at_the_next_poll(file: Path) -> None:
@@ -142,29 +140,52 @@ async def test_a_file_that_comes_back_as_it_was_is_no_change(file: Path, tmp_pat
         assert calls.count == 0
 
 
-async def test_further_files_are_watched_and_may_become_others(file: Path, tmp_path: Path) -> None:
+async def test_further_files_are_watched_and_may_become_more(file: Path, tmp_path: Path) -> None:
     clock, calls = FakeClock(), Calls()
-    also = [tmp_path / "ca.pem"]
-    also[0].write_text("ca")
-    async with watching(start(file, clock, calls, also)):
-        also[0].write_text("another ca")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("first")
+    watched = Watched((file, first))
+    async with watching(start(file, clock, calls, watched)):
+        first.write_text("first, changed")
         await clock.advance(ONE_LOOK)
         assert calls.count == 1
 
-        also.append(tmp_path / "second.pem")
-        also[1].write_text("second")
+        second.write_text("second")
+        watched.take_in([first, second])
         await clock.advance(ONE_LOOK)
         assert calls.count == 1  # taken in as it is
-        also[1].write_text("second, changed")
+        second.write_text("second, changed")
         await clock.advance(ONE_LOOK)
         assert calls.count == 2
+
+
+async def test_taking_a_file_in_again_loses_no_change(file: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    watched = Watched((file,))
+    async with watching(start(file, clock, calls, watched)):
+        file.write_text("changed")
+        watched.take_in([file])
+        await clock.advance(ONE_LOOK)
+
+        assert calls.count == 1
+
+
+async def test_a_file_that_does_not_exist_yet_is_noticed_when_it_comes(file: Path, tmp_path: Path) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with watching(start(file, clock, calls, Watched((file, tmp_path / "late")))):
+        await clock.advance(ONE_LOOK)
+        assert calls.count == 0
+        (tmp_path / "late").write_text("here")
+        await clock.advance(ONE_LOOK)
+
+        assert calls.count == 1
 
 
 async def test_changes_that_are_seen_together_are_told_once(file: Path, tmp_path: Path) -> None:
     clock, calls = FakeClock(), Calls()
     other = tmp_path / "ca.pem"
     other.write_text("ca")
-    async with watching(start(file, clock, calls, [other])):
+    async with watching(start(file, clock, calls, Watched((file, other)))):
         file.write_text("changed")
         other.write_text("changed")
         await clock.advance(ONE_LOOK)
@@ -176,7 +197,7 @@ async def test_a_change_between_loading_and_watching_is_not_lost(file: Path) -> 
     since = Watched((file,))
     file.write_text("changed while it was loaded")
     clock, calls = FakeClock(), Calls()
-    async with watching(asyncio.Task(watch(file, clock, calls, since=since))):
+    async with watching(start(file, clock, calls, since)):
         await clock.advance(ONE_LOOK)
 
         assert calls.count == 1

@@ -48,22 +48,19 @@ def listeners(*entries: str, more: str = "") -> str:
         ("", "store: {path: /a, key: env:KEY}", "store"),
         ("", "environment: production", "environment"),
         ("", "simulation: {enabled: true}", "enabled"),
-        ("listeners", "auth: {proxy_password: env:PASSWORD}", "auth"),
         ("credentials", "provider: github_app", "provider"),
         ("credentials", "client_auth: private_key_jwt", "client_auth: private_key_jwt"),
         ("credentials", "client_auth: none", "client_auth: none"),
         ("credentials", "private_key: env:KEY", "private_key"),
         ("credentials", "dpop: true", "dpop"),
         ("credentials", "command: [get-token]", "command"),
-        ("routes", "intercept: true", "intercept"),
         ("routes", "probe: /healthz", "probe"),
     ],
 )
 def test_a_key_whose_feature_does_not_exist_yet_is_refused_by_name(
     section: str, line: str, name: str, messages: Messages
 ) -> None:
-    anchors = {"listeners": "  - name: egress\n", "credentials": "    client_id: orders-worker\n"}
-    anchor = anchors.get(section, "    credential: orders\n")
+    anchor = "    client_id: orders-worker\n" if section == "credentials" else "    credential: orders\n"
     text = VALID.replace(anchor, f"{anchor}    {line}\n") if section else VALID + line + "\n"
 
     assert [message.partition(": ")[2] for message in messages(text)] == [f"'{name}' is not supported by this version"]
@@ -93,8 +90,14 @@ def test_a_listener_beyond_loopback_must_be_asked_for(bind: str, messages: Messa
     found = messages(listeners(f"name: a, bind: {bind}"))
 
     assert len(found) == 1
-    assert "beyond_loopback: true" in found[0]
+    assert "set auth, or beyond_loopback: true" in found[0]
     assert messages(listeners(f"name: a, bind: {bind}, beyond_loopback: true")) == []
+    assert messages(listeners(f"name: a, bind: {bind}, auth: {{proxy_password: env:PASSWORD}}")) == []
+
+
+def test_a_broken_auth_is_not_taken_for_none(messages: Messages) -> None:
+    assert len(messages(listeners("name: a, bind: 0.0.0.0:6180, auth: nobody"))) == 1
+    assert len(messages(listeners("name: a, bind: 0.0.0.0:6180, auth: {proxy_password: hunter2}"))) == 1
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:6180", "127.9.9.9:6180", "'[::1]:6180'", "localhost:6180", "unix:/run/a"])

@@ -12,7 +12,7 @@ from sidecar.errors import (
     UpstreamProtocol,
     VersionUnsupported,
 )
-from sidecar.http.h1 import LAST_CHUNK, ChunkedDecoder, encode_chunk, read_request_head, read_response_head
+from sidecar.http.h1 import ChunkedDecoder, encode_chunk, read_request_head, read_response_head
 
 # --- heads -----------------------------------------------------------------------------------------------------------
 
@@ -363,7 +363,7 @@ def test_a_large_chunk_is_passed_on_as_it_comes_and_not_collected() -> None:
 
 
 def test_what_is_encoded_decodes_to_the_same() -> None:
-    body = encode_chunk([b"a" * 300, b"", b"b"]) + encode_chunk([]) + encode_chunk([b""]) + LAST_CHUNK
+    body = encode_chunk(b"a" * 300 + b"b", last=False) + encode_chunk(b"", last=False) + encode_chunk(b"", last=True)
     assert body.startswith(b"12d\r\n")
     assert decode(body) == (b"a" * 300 + b"b", True, b"")
 

@@ -119,7 +119,6 @@ def test_unknown_fields_pass_in_their_order_byte_for_byte() -> None:
 
 def test_fields_that_only_look_like_ours_are_unknown_fields() -> None:
     lines = [
-        b"Content_Length: 5",
         b"Hosts: x",
         b"X-Transfer-Encoding: chunked",
         b"Connections: a",
@@ -128,6 +127,50 @@ def test_fields_that_only_look_like_ours_are_unknown_fields() -> None:
     head = request(*lines)
     assert head.lines == lines
     assert not head.has_body
+
+
+ALIASES = ("Content_Length", "content.length", "Transfer_Encoding", "Proxy_Authorization", "Keep.Alive", "max_forwards")
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_field_that_an_upstream_may_take_for_one_of_ours_is_dropped(name: str) -> None:
+    head = request(f"{name}: 5".encode(), b"X-A: 1")
+    assert head.lines == [b"X-A: 1"]
+    assert not head.has_body
+
+
+@pytest.mark.parametrize(
+    "name", ["Forwarded", "forwarded", "X-Forwarded-For", "x_forwarded_proto", "X.Forwarded.Host", "X-Forwarded"]
+)
+def test_fields_that_tell_of_earlier_hops_stand_apart_as_they_came(name: str) -> None:
+    line = f"{name}:  for=192.0.2.1".encode()
+    head = request(b"X-A: 1", line, b"X-B: 2")
+    assert head.lines == [b"X-A: 1", b"X-B: 2"]
+    assert head.forwarded == [line]
+
+
+def test_a_nominated_field_of_an_earlier_hop_is_dropped_with_the_others() -> None:
+    assert request(b"X-Forwarded-For: 192.0.2.1", b"Connection: x-forwarded-for").forwarded == []
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
+@pytest.mark.parametrize(("value", "hops"), [(b"0", 0), (b" 10 ", 10), (b"999999999", 999_999_999)])
+def test_max_forwards_is_read_where_it_binds_proxies(method: bytes, value: bytes, hops: int) -> None:
+    head = request(b"Max-Forwards:" + value, start=method + b" / HTTP/1.1")
+    assert head.max_forwards == hops
+    assert head.lines == []
+
+
+@pytest.mark.parametrize("values", [[b"-1"], [b""], [b"1, 2"], [b"1", b"2"], [b"1000000000"], [b"0x1"]])
+def test_max_forwards_that_is_not_one_number_is_refused(values: list[bytes]) -> None:
+    with pytest.raises(BadRequest, match="Max-Forwards"):
+        request(*[b"Max-Forwards: " + value for value in values], start=b"OPTIONS / HTTP/1.1")
+
+
+def test_max_forwards_of_another_method_is_nobody_s_business() -> None:
+    head = request(b"Max-Forwards: 0")
+    assert head.max_forwards is None
+    assert head.lines == [b"Max-Forwards: 0"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +252,10 @@ def test_who_ends_the_connection(lines: list[bytes], start: bytes, close: bool) 
     ("lines", "start", "upgrade"),
     [
         ([b"Connection: Upgrade", b"Upgrade: websocket"], b"GET / HTTP/1.1", b"websocket"),
-        ([b"Connection: upgrade", b"Upgrade: a", b"Upgrade: b"], b"GET / HTTP/1.1", b"a, b"),
+        ([b"Connection: upgrade", b"Upgrade: a", b"Upgrade: b, WebSocket"], b"GET / HTTP/1.1", b"websocket"),
+        ([b"Connection: upgrade", b"Upgrade: h2c"], b"GET / HTTP/1.1", None),
+        ([b"Connection: upgrade", b"Upgrade: websocket/13"], b"GET / HTTP/1.1", None),
+        ([b"Connection: upgrade", b"Upgrade: websocket"], b"POST / HTTP/1.1", None),
         ([b"Upgrade: websocket"], b"GET / HTTP/1.1", None),
         ([b"Upgrade: websocket", b"Connection: close"], b"GET / HTTP/1.1", None),
         ([b"Connection: Upgrade", b"Upgrade: websocket"], b"GET / HTTP/1.0", None),
@@ -226,7 +272,6 @@ def test_an_upgrade_counts_only_where_connection_offers_it(
 @pytest.mark.parametrize(
     ("start", "lines"),
     [
-        (b"POST /x HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: h2c"]),
         (b"GET /x HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: websocket"]),
         (b"CONNECT a:443 HTTP/1.1", []),
     ],
@@ -234,6 +279,13 @@ def test_an_upgrade_counts_only_where_connection_offers_it(
 def test_an_upgrade_or_a_tunnel_with_a_body_is_refused(start: bytes, lines: list[bytes], body: bytes) -> None:
     with pytest.raises(BadRequest, match="with a body"):
         request(*lines, body, start=start)
+
+
+def test_an_offer_of_another_protocol_takes_nothing_from_the_body() -> None:
+    # What Java's client sends by default. The offer is dropped, so nobody can read the body as the other protocol.
+    offer = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAA"]
+    head = request(*offer, b"Content-Length: 5", start=b"POST /x HTTP/1.1")
+    assert (head.upgrade, head.content_length, head.lines) == (None, 5, [])
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,16 @@ class RawClient:
         """Connect to a Unix socket."""
         return cls(*await asyncio.open_unix_connection(path))
 
+    async def tunnel(self, authority: str, *fields: str) -> bytes:
+        """Ask for a tunnel by CONNECT; returns the head of the answer."""
+        await self.send("\r\n".join((f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *fields, "", "")).encode())
+        return await self.head()
+
+    async def start_tls(self, context: ssl.SSLContext, name: str | None) -> None:
+        """Speak TLS from here on, and ask for ``name``; None asks for no name."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.writer.start_tls(context, server_hostname=name)
+
     async def __aenter__(self) -> Self:
         return self
 

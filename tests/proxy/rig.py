@@ -18,8 +18,10 @@ import trustme
 
 from sidecar.app import Sidecar
 from sidecar.config import load
+from sidecar.proxy.connection import ClientConnection
 from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
+from tests.config import authorities
 from tests.end_to_end.sidecar_process import Readings
 from tests.end_to_end.waiting import free_port, until
 from tests.proxy.raw_client import RawClient
@@ -149,6 +151,17 @@ class Rig:
         """The port of a listener, or of ``telemetry``."""
         return self.ports.setdefault(listener, free_port())
 
+    def interception(self, *hosts: str) -> dict[str, Any]:
+        """A local CA for these hosts: the section of the configuration. Clients trust it by ``inside``."""
+        key = authorities.new_key()
+        chain = authorities.constrained(key, hosts or (API,))
+        file, key_file = authorities.write(self.folder, key, *chain)
+        return {"certificate": str(file), "key": f"file:{key_file}"}
+
+    def inside(self) -> ssl.SSLContext:
+        """The TLS of a client that trusts the local CA and nobody else."""
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
     # --- the sidecar ---
 
     async def start(self, **changes: Any) -> Sidecar:
@@ -208,6 +221,14 @@ class Rig:
         """A new connection to a listener; closed with the test."""
         return await self.stack.enter_async_context(await RawClient.to(self.port(listener), **how))
 
+    async def intercepted(self, authority: str = "", *, name: str | None = API) -> RawClient:
+        """A new connection to the forward listener, and TLS inside a CONNECT on it."""
+        client = await self.client()
+        head = await client.tunnel(authority or f"{API}:{self.secure.port}")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        await client.start_tls(self.inside(), name)
+        return client
+
     def metrics(self) -> Readings:
         """One reading of all metrics."""
         return Readings(self.sidecar.metrics.render()[0].decode())
@@ -219,6 +240,10 @@ class Rig:
     def total(self, name: str, **labels: str) -> float:
         """The sum of the samples of this name with these labels."""
         return self.metrics().total(name, **labels)
+
+    def connections(self) -> list[ClientConnection]:
+        """The clients' connections that requests are read from, of the first listener."""
+        return [each for each in self.sidecar.listeners[0].holders if isinstance(each, ClientConnection)]
 
     async def at_rest(self) -> None:
         """Wait until no request is in work and no task of one is left."""

@@ -13,7 +13,9 @@ from sidecar.errors import (
     BadRequest,
     ClientError,
     Denied,
+    KeyRefused,
     Overloaded,
+    ProxyAuthRequired,
     SidecarError,
     TargetUnmatched,
     TokenUnavailable,
@@ -125,7 +127,7 @@ def test_statuses_are_the_contract_s() -> None:
     by_family = {family: {leaf.status for leaf in leaves(family)} for family in (ClientError, Denied, UpstreamError)}
     assert by_family == {
         ClientError: {400, 408, 413, 414, 417, 431, 501, 505},
-        Denied: {403, 508},
+        Denied: {403, 407, 508},
         UpstreamError: {502, 504},
     }
     assert TokenUnavailable.status == Overloaded.status == 503
@@ -183,3 +185,9 @@ def test_no_detail_breaks_out_of_the_body(detail: str) -> None:
 
 def test_the_method_is_not_echoed() -> None:
     assert b"CANARY" not in answer(BadRequest("x"), method=b"CANARY", date=DATE, close=True)
+
+
+def test_a_407_says_how_to_answer_it() -> None:
+    fields = parsed(answer(ProxyAuthRequired("x"), method=b"GET", date=DATE, close=False))[1]
+    assert fields["proxy-authenticate"] == 'Basic realm="token-sidecar"'
+    assert "proxy-authenticate" not in parsed(answer(KeyRefused("x"), method=b"GET", date=DATE, close=False))[1]

@@ -200,7 +200,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(rig: Rig, route: s
     request = await origin.next_request()
     await stalled(lambda: request.connection.sent)
     assert request.connection.sent < KERNEL_HOLDS
-    [connection] = rig.sidecar.listeners[0].connections
+    [connection] = rig.connections()
     assert connection._transport.get_write_buffer_size() < 2 * WRITE_HIGH_WATER
 
     other = await rig.client()

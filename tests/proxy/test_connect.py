@@ -10,7 +10,7 @@ from sidecar.config.model import Limits
 from sidecar.errors import BadRequest, SidecarError, TargetUnmatched, TunnelDenied
 from sidecar.http.message import RequestHead
 from sidecar.proxy.authority import Authority
-from sidecar.proxy.connect import Inside, Opaque, plan
+from sidecar.proxy.connect import Inside, Intercepted, Opaque, plan
 from sidecar.proxy.entrance import ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Generation
 from sidecar.proxy.routing import Route, RoutingTable
@@ -36,7 +36,7 @@ def generation(*, forwards_unmatched: bool = False) -> Generation:
     return Generation(table, Limits(), forwards_unmatched=forwards_unmatched, unmatched_meters=unmatched)
 
 
-def planned(target: bytes, *, forwards_unmatched: bool = False) -> Inside | Opaque:
+def planned(target: bytes, *, forwards_unmatched: bool = False) -> Inside | Intercepted | Opaque:
     now = generation(forwards_unmatched=forwards_unmatched)
     return plan(RequestHead(b"CONNECT", target, 1), ForwardEntrance(now.table), now)
 

@@ -110,7 +110,7 @@ async def test_a_pipelined_flood_is_read_no_faster_than_it_is_answered(rig: Rig)
     await rig.secure.next_request()
     release.set()
     assert (await client.answer()).body == b"slow"
-    connection = next(iter(rig.sidecar.listeners[0].connections))
+    connection = rig.connections()[0]
     largest = 0
     for _ in range(count):
         assert (await client.answer()).body == b"GET /f 0"
@@ -268,7 +268,10 @@ MALFORMED: dict[str, tuple[str | bytes, int]] = {
     "a coding besides chunked": (f"{LINE}{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     "a coding that does not end in chunked": (f"{LINE}{HOST}Transfer-Encoding: gzip\r\n\r\n", 400),
     "chunks in HTTP/1.0": (f"GET {URL}/ HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "an upgrade with a body": (f"{LINE}{HOST}Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\nx", 400),
+    "an upgrade with a body": (
+        f"{LINE}{HOST}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx",
+        400,
+    ),
     "an unknown expectation": (f"{LINE}{HOST}Expect: more\r\nContent-Length: 1\r\n\r\n", 417),
     "HTTP/0.9": (f"GET {URL}/\r\n\r\n", 400),
     "HTTP/2.0": (f"GET {URL}/ HTTP/2.0\r\n{HOST}\r\n", 505),
