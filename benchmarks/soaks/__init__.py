@@ -20,6 +20,7 @@ retry_amplification  what an origin that always does so is asked for
 drain                SIGTERM under load
 reload               SIGHUP under load, again and again
 idle_connections     what a connection costs that does nothing
+idle_websockets      what a WebSocket costs that does nothing
 trim                 memory after a burst of large bodies
 mix                  requests of every kind, by chance
 endurance            a million requests of every kind; what grows

@@ -23,6 +23,7 @@ from benchmarks.soaks import (
     endurance,
     idle_connections,
     idle_race,
+    idle_websockets,
     reload,
     report,
     retry_amplification,
@@ -48,6 +49,7 @@ SOAKS: Final[dict[str, Callable[[bool], Awaitable[Outcome]]]] = {
     drain.NAME: drain.soak,
     reload.NAME: reload.soak,
     idle_connections.NAME: idle_connections.soak,
+    idle_websockets.NAME: idle_websockets.soak,
     trim.NAME: trim.soak,
     endurance.NAME: endurance.soak,
 }

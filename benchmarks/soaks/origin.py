@@ -58,6 +58,11 @@ class Exchange:
         else:
             self.connection.write(head + (content.chunks(body) if chunked else body))
 
+    def switch(self) -> None:
+        """Take the offer of another protocol (RFC 9110 section 7.8); what comes then goes to ``continues``."""
+        offer = self.fields.get(b"upgrade", b"")
+        self.connection.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % offer)
+
     def stream(self, size: int) -> None:
         """Answer with a body of this size, as fast as it is taken."""
         self.connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
@@ -157,6 +162,7 @@ class OriginConnection(asyncio.Protocol):
         self._application: Application | None = None
         self._source: Iterator[bytes] | None = None
         self._writable = True
+        self._is_switched = False
 
     # --- asyncio.Protocol ---
 
@@ -165,8 +171,15 @@ class OriginConnection(asyncio.Protocol):
         self._origin.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self.is_closed:
+        if self.is_closed:
+            return
+        if self._is_switched and self._application is not None:
+            self._application.continues(self._exchange, data)
+            return
+        try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_switched = True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
         self.is_closed = True

@@ -2,6 +2,8 @@
 
 Requests go out on a schedule. When one is late because the one before it still waits, its time counts from when it was
 due, or a stall of a second would show as one slow request instead of all those that it held up.
+
+A p99 is also the machine's: how long the sidecar waited for a core that somebody else had is told with it.
 """
 
 from __future__ import annotations
@@ -14,36 +16,71 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.soaks.client import Ask, Caller
-from benchmarks.soaks.readings import percentile
+from benchmarks.soaks.readings import percentile, waited_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
+
+    from benchmarks.soaks.stage import Subject
 
 CALLERS: Final = 8
 PER_SECOND: Final = 400.0
 PROBE: Final = Ask("/size/1024")
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment, and how long the sidecar had waited for a core until then."""
+
+    at: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """What probes felt in a window of time.
+
+    Attributes:
+        waited: the share of it that the sidecar was ready and had no core.
+    """
+
+    p99_ms: float
+    waited: float
+
+    def __str__(self) -> str:
+        return f"{self.p99_ms:.2f} ms (no core for {self.waited:.0%} of the time)"
+
+
 @dataclass(slots=True)
 class Probe:
     """All latencies so far, in seconds, by the instant at which the answer was there."""
 
+    pid: int
     samples: list[tuple[float, float]] = field(default_factory=list)
     failed: int = 0
 
-    async def window(self, seconds: float) -> tuple[float, float]:
-        """Wait; the span that it was."""
-        start = perf_counter()
-        await asyncio.sleep(seconds)
-        return start, perf_counter()
+    def mark(self) -> Mark:
+        """This moment."""
+        return Mark(perf_counter(), waited_seconds(self.pid))
 
-    def p99_ms(self, span: tuple[float, float]) -> float:
-        """Of the answers in the span, in milliseconds.
+    def since(self, mark: Mark) -> Felt:
+        """What was felt from the mark until now."""
+        return self.between(mark, self.mark())
+
+    def between(self, start: Mark, end: Mark) -> Felt:
+        """What was felt by those whose answers came in between.
 
         Raises:
-            ValueError: there were none.
+            ValueError: none came.
         """
-        return percentile([seconds for at, seconds in self.samples if span[0] <= at < span[1]], 0.99) * 1000
+        seconds = [seconds for at, seconds in self.samples if start.at <= at < end.at]
+        return Felt(percentile(seconds, 0.99) * 1000, (end.waited - start.waited) / (end.at - start.at))
+
+    async def window(self, seconds: float) -> Felt:
+        """Wait; what was felt meanwhile."""
+        start = self.mark()
+        await asyncio.sleep(seconds)
+        return self.since(start)
 
     async def call(self, port: int, offset: float) -> None:
         """One caller, until it is cancelled."""
@@ -61,17 +98,17 @@ class Probe:
 
 
 @contextlib.asynccontextmanager
-async def probing(ports: Sequence[int]) -> AsyncIterator[Probe]:
-    """Probe these ports in turn until the block ends.
+async def probing(subject: Subject) -> AsyncIterator[Probe]:
+    """Probe the sidecar, through both upstreams, until the block ends.
 
     Raises:
         ExceptionGroup: a probe got no answer.
     """
-    probe = Probe()
+    probe = Probe(subject.running.pid)
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(probe.call(port, number / PER_SECOND))
-            for number, port in zip(range(CALLERS), itertools.cycle(ports), strict=False)
+            for number, port in zip(range(CALLERS), itertools.cycle(subject.ports.values()), strict=False)
         ]
         yield probe
         for task in tasks:

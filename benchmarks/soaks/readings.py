@@ -32,6 +32,16 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names are enough, and there may be thousands
 
 
+def parse_waited_seconds(schedstat: str) -> float:
+    """Seconds ready to run and without a core, from the text of ``/proc/PID/schedstat`` (its second figure)."""
+    return int(schedstat.split()[1]) / 1e9
+
+
+def waited_seconds(pid: int) -> float:
+    """How long the process's main thread has waited for a core until now: what its neighbours cost it."""
+    return parse_waited_seconds(Path(f"/proc/{pid}/schedstat").read_text())
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of all do not exceed (nearest rank).
 

@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.report import Target
-from benchmarks.scenarios import Upstream
 from benchmarks.soaks.client import Answer, Ask, Broken, Connection
 from benchmarks.soaks.probe import probing
 from benchmarks.soaks.report import Outcome
@@ -20,7 +19,7 @@ from benchmarks.soaks.stage import open_stage
 from sidecar.proxy.listener import SWEEP_SECONDS
 
 if TYPE_CHECKING:
-    from benchmarks.soaks.probe import Probe
+    from benchmarks.soaks.probe import Felt, Probe
     from benchmarks.soaks.stage import Subject
 
 NAME: Final = "slowloris"
@@ -89,9 +88,9 @@ async def _answer(connection: Connection, patience: float) -> Answer | None:
         return None
 
 
-async def attack(subject: Subject, probe: Probe, size: Size) -> tuple[list[End], float]:
-    """All of them; how each ended, and the others' p99 in milliseconds meanwhile."""
-    began = perf_counter()
+async def attack(subject: Subject, probe: Probe, size: Size) -> tuple[list[End], Felt]:
+    """All of them; how each ended, and what the others felt meanwhile."""
+    began = probe.mark()
     ports = list(subject.ports.values())
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -100,7 +99,7 @@ async def attack(subject: Subject, probe: Probe, size: Size) -> tuple[list[End],
             )
             for number in range(size.connections)
         ]
-    return [task.result() for task in tasks], probe.p99_ms((began, perf_counter()))
+    return [task.result() for task in tasks], probe.since(began)
 
 
 async def soak(quick: bool) -> Outcome:
@@ -108,13 +107,13 @@ async def soak(quick: bool) -> Outcome:
     size = QUICK if quick else FULL
     limits = {"head_timeout": f"{size.head_timeout}s"}
     async with open_stage(quick=quick) as stage, stage.sidecar(limits=limits) as subject:
-        async with probing([subject.ports[Upstream.PLAIN]]) as probe:
-            before = probe.p99_ms(await probe.window(size.head_timeout + size.opening_seconds))
+        async with probing(subject) as probe:
+            before = await probe.window(size.head_timeout + size.opening_seconds)
             ends, during = await attack(subject, probe, size)
     return outcome(size, ends, before, during)
 
 
-def outcome(size: Size, ends: list[End], before: float, during: float) -> Outcome:
+def outcome(size: Size, ends: list[End], before: Felt, during: Felt) -> Outcome:
     """The targets."""
     late = sum(not end.on_time(size.head_timeout) for end in ends)
     times = [end.seconds for end in ends]
@@ -122,10 +121,10 @@ def outcome(size: Size, ends: list[End], before: float, during: float) -> Outcom
         NAME,
         (
             Target(f"of {size.connections} heads, not answered 408 on time", "", 0, late),
-            Target("p99 of other requests", "of that without them", P99_RATIO, during / before),
+            Target("p99 of other requests", "of that without them", P99_RATIO, during.p99_ms / before.p99_ms),
         ),
         (
-            f"p99 {before:.2f} ms before and {during:.2f} ms during it.",
+            f"p99 {before} before and {during} during it.",
             f"Heads ended {min(times):.2f} to {max(times):.2f} s after their first byte; allowed {size.head_timeout}.",
         ),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.soaks.origin import Exchange
-    from benchmarks.soaks.probe import Probe
+    from benchmarks.soaks.probe import Felt, Probe
     from benchmarks.soaks.stage import Subject
 
 NAME: Final = "stalled"
@@ -157,14 +157,14 @@ class Stall:
     title: str
     stalled_growth: float
     growth: float
-    before_ms: float
-    during_ms: float
+    before: Felt
+    during: Felt
     whole: bool
 
     @property
     def ratio(self) -> float:
         """p99 of the others during the stall, over that before."""
-        return self.during_ms / self.before_ms
+        return self.during.p99_ms / self.before.p99_ms
 
 
 async def highest_rss(subject: Subject, until: Callable[[], bool]) -> float:
@@ -178,7 +178,7 @@ async def highest_rss(subject: Subject, until: Callable[[], bool]) -> float:
 
 async def stall(subject: Subject, probe: Probe, transfer: Upload | Download, size: Size) -> Stall:
     """Probe without it, then while it is stalled, and let it run to its end."""
-    before = probe.p99_ms(await probe.window(size.seconds))
+    before = await probe.window(size.seconds)
     rss = subject.rss()
     async with asyncio.TaskGroup() as group:
         done = group.create_task(transfer.run())
@@ -192,8 +192,8 @@ async def stall(subject: Subject, probe: Probe, transfer: Upload | Download, siz
         title=type(transfer).__name__.lower(),
         stalled_growth=stalled_rss - rss,
         growth=max(stalled_rss, last_rss) - rss,
-        before_ms=before,
-        during_ms=probe.p99_ms(window.result()),
+        before=before,
+        during=window.result(),
         whole=done.result() == content.digest(size.bytes),
     )
 
@@ -206,7 +206,7 @@ async def soak(quick: bool) -> Outcome:
     async with open_stage(quick=quick) as stage:
         for upstream in Upstream:
             for kind in (Upload, Download):
-                async with stage.sidecar() as subject, probing(list(subject.ports.values())) as probe:
+                async with stage.sidecar() as subject, probing(subject) as probe:
                     transfer = kind(subject.ports[upstream], size.bytes)
                     stage.origins[upstream].serve(kind.__name__.lower(), transfer)
                     stalls.append((upstream, await stall(subject, probe, transfer, size)))
@@ -223,8 +223,8 @@ def outcome(stalls: Sequence[tuple[Upstream, Stall]]) -> Outcome:
             Target(f"p99 of other requests during the stall, {what}", "of that before", P99_RATIO, each.ratio),
         ]
         facts.append(
-            f"{what}: {each.stalled_growth:.1f} MiB more during the stall, p99 {each.before_ms:.2f} ms before and "
-            f"{each.during_ms:.2f} ms during it."
+            f"{what}: {each.stalled_growth:.1f} MiB more during the stall, p99 {each.before} before and {each.during} "
+            f"during it."
         )
     torn = sum(not each.whole for _, each in stalls)
     return Outcome(NAME, (*targets, Target("bodies that are not what was sent", "", 0, torn)), tuple(facts))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_every_soak_has_a_name_of_its_own() -> None:
-    assert len(command.SOAKS) == 9
+    assert len(command.SOAKS) == 10
     assert command.arguments([]).names == []
 
 

@@ -24,6 +24,11 @@ def test_a_process_that_has_ended_has_no_memory_to_read() -> None:
         readings.parse_rss_mib("Name:\tsidecar\nState:\tZ (zombie)\n")
 
 
+def test_time_without_a_core_is_read_in_seconds() -> None:
+    assert readings.parse_waited_seconds("9000000000 1500000000 1234\n") == 1.5
+    assert readings.waited_seconds(os.getpid()) >= 0
+
+
 def test_an_open_file_is_a_descriptor_more(tmp_path: Path) -> None:
     before = readings.descriptors(os.getpid())
     with (tmp_path / "file").open("w"):
