@@ -34,8 +34,8 @@ def samples(*rss: float) -> list[Sample]:
     ]
 
 
-def test_what_comes_before_the_first_tenth_is_warm_up() -> None:
-    early = Sample(1_000, Reading(at=0, rss=10.0, descriptors=5))
+def test_what_comes_before_the_first_fifth_is_warm_up() -> None:
+    early = Sample(50_000, Reading(at=0, rss=10.0, descriptors=5))
     seen = endurance.course([early, *samples(40.0, 41.0, 42.0)], lambda reading: reading.rss)
     assert (seen.first, seen.last, seen.growth) == (40.0, 42.0, 2.0)
     assert seen.per_hundred_thousand == pytest.approx(1.0)
@@ -52,7 +52,8 @@ def test_a_course_needs_a_beginning_and_an_end() -> None:
 
 
 def test_growth_beyond_the_bound_is_missed_and_fewer_descriptors_are_no_leak() -> None:
-    run = Run(mix.Tally(answered=10), samples(40.0, 44.5), seconds=2.0, tokens=3, refused=1, left_over=-2)
+    before, rested = Reading(at=0, rss=38.0, descriptors=12), Reading(at=9, rss=41.0, descriptors=10)
+    run = Run(mix.Tally(answered=10), samples(40.0, 44.5), 2.0, tokens=3, refused=1, before=before, rested=rested)
     failed, growth, left = endurance.outcome(run).targets
     assert (failed.met, growth.met, left.met) == (True, False, True)
     assert growth.measured == 4.5
