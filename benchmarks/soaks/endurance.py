@@ -191,9 +191,9 @@ def outcome(result: Run) -> Outcome:
             f"{tally.done / result.seconds:,.0f} requests a second; {tally.aborted:,} were given up by the client.",
             f"{result.tokens} tokens; {result.refused:,} requests met a revoked one at the origin.",
             f"{tally.unauthorized:,} of these were too large to be sent again, so their 401 reached the client.",
-            f"RSS {result.before.rss:.1f} MiB before, {rss.first:.1f} after the warm-up, {rss.last:.1f} at the end, and",
+            f"RSS {result.before.rss:.1f} MiB before, {rss.first:.1f} after the warm-up, {rss.last:.1f} at the end,",
             f"{result.rested.rss:.1f} after {REST_SECONDS:g} s of rest.",
-            f"Slope {rss.per_hundred_thousand * 1024:+.0f} KiB for each 100,000 requests, {late:+.0f} in the second half.",
-            f"Descriptors {files.first:.0f} and {files.last:.0f}, {files.per_hundred_thousand:+.2f} for each 100,000.",
+            f"Slope {rss.per_hundred_thousand * 1024:+.0f} KiB for 100,000 requests, {late:+.0f} in the second half.",
+            f"Descriptors {files.first:.0f} and {files.last:.0f}, {files.per_hundred_thousand:+.2f} for 100,000.",
         ),
     )
