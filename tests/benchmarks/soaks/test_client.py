@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.processes import free_ports
-from benchmarks.soaks import content
+from benchmarks.soaks import content, idle_websockets
 from benchmarks.soaks.client import Ask, Broken, Caller, Connection
 from benchmarks.soaks.origin import Exchange, Origin
 from sidecar.simulation.idp import MockIdP
@@ -139,3 +140,14 @@ async def test_a_stream_waits_for_a_client_that_does_not_read(origin: Origin) ->
     await connection.answer()
     assert taken == size
     connection.close()
+
+
+async def test_the_origin_switches_protocols_and_then_sends_back_what_comes(origin: Origin) -> None:
+    origin.serve("socket", idle_websockets.Echo())
+    reader, writer = await asyncio.open_connection("127.0.0.1", origin.port)
+    writer.write(idle_websockets.HANDSHAKE.replace(b"Host: ", f"{TOKEN}Host: ".encode()))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    for message in (b"one", b"another"):
+        writer.write(message)
+        assert await reader.readexactly(len(message)) == message
+    writer.close()
