@@ -68,6 +68,8 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
     def start(self, below: Given) -> None:
         """Stand on this transport, whose protocol this layer is already."""
         self._below = below.transport
+        if below.stalled:
+            self._inner.pause_writing()
         self._below.resume_reading()
         if below.early:
             self.data_received(below.early)
@@ -75,6 +77,8 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
     # --- towards the socket: a protocol ---
 
     def data_received(self, data: bytes) -> None:
+        if self._told_end:
+            return  # nothing may follow a close_notify, and OpenSSL would never take it: dropped, not hoarded
         self._incoming.write(data)
         if self._protocol is None:
             self._shake_hands()
@@ -97,12 +101,11 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
             self._listener.closed(self)
 
     def pause_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.pause_writing()
+        # Told once per crossing of the mark: whoever will write here has to hear of it in the handshake, too.
+        (self._protocol or self._inner).pause_writing()
 
     def resume_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.resume_writing()
+        (self._protocol or self._inner).resume_writing()
 
     # --- the handshake; meanwhile a listener knows this layer as the holder of the connection ---
 

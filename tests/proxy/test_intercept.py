@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.proxy.intercept import TLSLayer
 from sidecar.simulation.idp import Step
 from tests.end_to_end.waiting import until
 from tests.proxy.raw_client import chunked, path
@@ -16,7 +18,10 @@ from tests.proxy.raw_origin import REFUSED_TOKEN, Request, ok
 from tests.proxy.rig import API
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.proxy.conftest import Logs
+    from tests.proxy.raw_client import RawClient
     from tests.proxy.rig import Rig
 
 BIG = 1 << 20
@@ -160,6 +165,21 @@ async def test_a_client_that_leaves_in_the_handshake_leaves_nothing(rig: Rig) ->
         await until(lambda: not rig.total("connections_open"), "the connection is closed")
 
 
+async def test_a_client_that_took_too_little_in_the_handshake_is_answered_when_it_has(rig: Rig) -> None:
+    await start(rig)
+    client = await rig.client()
+    await client.tunnel(f"{API}:{rig.secure.port}")
+    [layer] = rig.sidecar.listeners[0].holders
+    assert isinstance(layer, TLSLayer)
+    layer.pause_writing()  # as the socket's transport does once when its buffer is full
+    await client.start_tls(rig.inside(), API)
+    await client.send(inner(rig))
+    await until(lambda: any(each._buffer for each in rig.connections()), "the request waits")
+    assert rig.secure.requests == []
+    layer.resume_writing()
+    assert (await client.answer()).status == 200
+
+
 async def test_other_tunnels_stay_opaque(rig: Rig) -> None:
     routes = [rig.route(intercept=True), rig.route(name="opaque", host="opaque.example.test")]
     rig.names["opaque.example.test"] = ["127.0.0.1"]
@@ -273,3 +293,44 @@ async def test_no_secret_is_in_what_is_told_of_a_refusal(rig: Rig, capsys: pytes
     assert b"hunter2" not in answer.body
     assert json.loads(answer.body)["reason"] == "bad_request"
     assert "hunter2" not in capsys.readouterr().err
+
+
+async def test_what_follows_a_close_notify_is_dropped_not_hoarded(rig: Rig) -> None:
+    await start(rig)
+    let = asyncio.Event()
+
+    async def late(request: Request) -> None:
+        await let.wait()
+        await request.connection.send(ok(b"late"))
+
+    rig.secure.reply(late)
+    client = await rig.client()
+    await client.tunnel(f"{API}:{rig.secure.port}")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = rig.inside().wrap_bio(incoming, outgoing, server_hostname=API)
+    await drive(client, incoming, outgoing, tls.do_handshake)
+    tls.write(inner(rig))
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.unwrap()
+    await client.send(outgoing.read())
+    await rig.secure.next_request()
+    for _ in range(64):
+        await client.send(b"\x17\x03\x03\x40\x00" + bytes(BIG // 8))
+    [inside] = rig.connections()
+    layer = inside._transport
+    assert isinstance(layer, TLSLayer)
+    assert layer._incoming.pending < BIG
+    let.set()
+    assert (await drive(client, incoming, outgoing, lambda: tls.read(65536))).endswith(b"late")
+
+
+async def drive(client: RawClient, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, step: Callable[[], Any]) -> Any:
+    """Do a step of TLS over memory, with as much from the other side as it wants."""
+    while True:
+        try:
+            return step()
+        except ssl.SSLWantReadError:
+            await client.send(outgoing.read())
+            incoming.write(await client.reader.read(65536))
+        finally:
+            await client.send(outgoing.read())
