@@ -35,6 +35,7 @@ upstream's address or the CA bundle changed."""
 DISTRUST_SECONDS: Final = 60.0
 """How long connections are not kept to an origin that ended too many of them under a request."""
 _IDLE: Final = Phase.IDLE
+_CLOSED: Final = Phase.CLOSED
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 
 
@@ -94,7 +95,9 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection, now: float, idle_seconds: float) -> None:
         """Take a connection back after an exchange; kept if it can serve another one."""
-        if not connection.reusable or now >= connection.retires_at:
+        # It may be gone already: nobody listens to it while a held answer waits for a newer token.
+        is_gone = connection.saw_eof or connection.phase is _CLOSED
+        if is_gone or not connection.reusable or now >= connection.retires_at:
             connection.close()
             return
         announced = connection.keep_alive_seconds

@@ -8,9 +8,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.simulation.idp import Step
 from tests.end_to_end.waiting import until
 from tests.proxy.raw_client import Answer, RawClient, get
-from tests.proxy.raw_origin import Connection, Request, ok
+from tests.proxy.raw_origin import REFUSED_TOKEN, Connection, Request, ok
 from tests.proxy.rig import API
 
 if TYPE_CHECKING:
@@ -201,3 +202,31 @@ async def test_a_client_that_leaves_while_its_connection_is_made_leaves_the_plac
     await rig.at_rest()
     assert repr(rig.sidecar.gateway.pool) == "<UpstreamPool open=0 idle=0 pending=0>"
     release.set()
+
+
+async def test_a_connection_that_died_with_a_held_answer_is_not_given_back(rig: Rig) -> None:
+    gate, renewed = Gate(rig), asyncio.Event()
+    await rig.start(limits={"upstream_connections": 1})
+    url = f"http://localhost:{rig.plain.port}/"
+    client, first, second = await clients(rig, 3)
+    assert (await client.ask(get(url))).status == 200
+    await first.send(get(f"{URL}/1"))
+    await until(lambda: gate.under_way == 1, "another origin is busy")
+    await second.send(get(f"{URL}/2"))
+    await until(lambda: rig.sidecar.gateway.pool._pending == 1, "and somebody waits for it")
+
+    async def refuse_and_leave(request: Request) -> None:
+        await request.connection.send(REFUSED_TOKEN)
+        request.connection.close()
+
+    rig.plain.reply(refuse_and_leave)
+    rig.idp.script(Step(hold=renewed))
+    await client.send(get(url))
+    await until(lambda: "open=1" in repr(rig.sidecar.gateway.pool), "the refused request's connection is gone")
+    renewed.set()
+    assert (await client.answer()).status == 200
+    for asking in (first, second):
+        await gate.open()
+        assert (await asking.answer()).status == 200
+    await rig.at_rest()
+    assert repr(rig.sidecar.gateway.pool) == "<UpstreamPool open=2 idle=2 pending=0>"
