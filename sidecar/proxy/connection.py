@@ -233,15 +233,16 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error, head)
 
     def _serve(self, head: RequestHead, raw: bytes) -> None:
-        gateway = self.gateway
-        generation = gateway.generation
+        generation = self.gateway.generation
         if head.via:
-            refuse_loop(head, gateway.pseudonym)
+            refuse_loop(head, self.gateway.pseudonym)
         admission = self._listener.admission
         if admission is not None and self._inside is None:
             admission.check(head, raw, self._transport)
-        entrance = self._listener.entrance
-        if self._inside is not None:
+        elif admission is not None:
+            admission.meet(self._transport)  # a reload may have removed the user
+        entrance = self._listener.entrance  # of a listener that was removed: one that admits nothing
+        if self._inside is not None and not self._listener.retired:
             entrance = TunnelEntrance(generation.table.candidates(self._inside.scheme, self._inside.authority))
         if head.method == b"CONNECT":
             self._open_tunnel(head, entrance, generation)

@@ -401,3 +401,15 @@ async def test_a_user_whom_a_reload_removes_is_refused_at_the_next_request(rig: 
         rig.file.write_text(rig.text(rig.configuration(listeners=[for_users(file, os.getuid())])))
         assert await rig.sidecar.reload(rig.file)
         assert (await kept.ask(get(f"{URL}/"))).status == 200
+
+
+async def test_a_user_whom_a_reload_removes_is_refused_inside_a_tunnel_too(rig: Rig, tmp_path: Path) -> None:
+    file = tmp_path / "proxy.sock"
+    await rig.start(listeners=[for_users(file, os.getuid())])
+    async with await RawClient.to_path(str(file)) as kept:
+        await kept.tunnel(f"{API}:80")
+        assert (await kept.ask(path("/", host=API))).status == 200
+        rig.file.write_text(rig.text(rig.configuration(listeners=[for_users(file, os.getuid() + 1)])))
+        assert await rig.sidecar.reload(rig.file)
+        assert (await kept.ask(path("/", host=API))).reason == "peer_refused"
+    assert len(rig.secure.requests) == 1
