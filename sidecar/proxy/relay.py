@@ -194,15 +194,15 @@ class Relay:
 
     def _send_body_so_far(self, upstream: UpstreamConnection, replay: ReplayBuffer) -> None:
         """What arrived while there was no connection; to a second connection everything from the beginning."""
-        for piece in replay.pieces if self._retried or self._replayed else self._outbox:
-            upstream.write(piece)
-        self._outbox.clear()
         limits = self._generation.limits
         if self._request_done:
             self._client.set_deadline(limits.first_byte)
         else:
             self._client.set_deadline(limits.body_idle)
-            self._client.resume_reading()
+            self._client.resume_reading()  # before the pieces, which may be more than the upstream takes at once
+        for piece in replay.pieces if self._retried or self._replayed else self._outbox:
+            upstream.write(piece)
+        self._outbox.clear()
 
     def _in_background(self, name: str, work: Coroutine[None, None, None]) -> None:
         if not self._request_done:

@@ -77,13 +77,12 @@ class TunnelEnd(asyncio.Protocol):
 
     def release(self) -> None:
         """The tunnel stands: pass on what was held, and its end if that has come."""
+        self.resume_reading()  # first: what is passed on may be more than the other side takes, and stop it again
         if self._held:
             self.other.write(self._held)
             self._held = b""
         if self.ended:
             self._tunnel.pass_on_end(self)
-        else:
-            self.resume_reading()
 
     def eof_received(self) -> bool:
         if not self.ended:
@@ -209,6 +208,7 @@ class Tunnel:
         if client.stalled:
             self.client.pause_writing()
         if not self.upstream.is_usable:
+            self._closing = False  # if it has closed already, that was without the client
             self.close()
 
     def moved(self) -> None:

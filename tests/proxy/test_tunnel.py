@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.proxy import connect as dialling
+from sidecar.proxy.tunnel import Given, Tunnel
 from tests.end_to_end.waiting import until
 from tests.proxy.raw_client import RawClient, get, path
 from tests.proxy.rig import API
@@ -196,6 +199,47 @@ async def test_a_client_that_does_not_read_stops_the_upstream_of_its_tunnel(rig:
     assert upstream.sent < 40 * MIB  # the kernel's buffers of two connections, and little more
 
 
+async def test_a_far_end_that_is_gone_before_the_tunnel_stands_ends_the_clients_side_at_once(
+    rig: Rig, monkeypatch: Any
+) -> None:
+    async def leave(connection: Connection) -> None:
+        connection.reset()
+
+    dial = dialling.dial
+
+    async def dial_and_lose(end: Any, *rest: Any) -> None:
+        await dial(end, *rest)
+        await until(lambda: not end.is_usable, "the far end is gone")
+
+    monkeypatch.setattr(dialling, "dial", dial_and_lose)
+    rig.plain.instead_of_http = leave
+    await rig.start(routes=[rig.route(port=rig.plain.port)])
+    client = await rig.client()
+    await client.send(connect(f"{API}:{rig.plain.port}"))
+    assert await client.head() == ESTABLISHED
+    assert await client.closed_cleanly()
+    await until(lambda: not rig.value("connections_open", listener="egress"), "it is counted out")
+
+
+async def test_a_client_that_sent_much_before_its_tunnel_stood_waits_until_the_upstream_has_taken_it() -> None:
+    loop = asyncio.get_running_loop()
+    tunnel = Tunnel(idle_seconds=60, loop_time=loop.time)
+    (near, app), (far, origin) = socket.socketpair(), socket.socketpair()
+    origin.setblocking(False)
+    with app, origin:
+        await loop.create_connection(lambda: tunnel.upstream, sock=far)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+        transport.set_protocol(tunnel.client)
+        tunnel.open(Given(transport, bytes(4 * MIB), ended=False, stalled=False), lambda _: None)
+        assert not transport.is_reading()
+        left = 4 * MIB
+        while left:
+            left -= len(await loop.sock_recv(origin, 65536))
+        assert transport.is_reading()
+        tunnel.abort()
+        await until(lambda: not tunnel.client.is_usable, "both sides are closed")
+
+
 # --- HTTP inside ------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +287,23 @@ async def test_another_host_inside_a_tunnel_is_refused(rig: Rig, host: str) -> N
     await client.head()
     answer = await client.ask(path("/", host=host))
     assert (answer.status, answer.reason) == (400, "bad_request")
+    assert await client.closed_cleanly()
+    assert rig.secure.requests == []
+
+
+async def test_a_tunnel_gets_no_token_for_a_request_that_outlives_its_listener(rig: Rig) -> None:
+    await rig.start(listeners=[{"name": "egress"}, {"name": "other"}])
+    client = await rig.client("other")
+    await client.send(connect(f"{API}:80"))
+    await client.head()
+    request = path("/", host=API)
+    await client.send(request[:10])
+    [inside] = rig.sidecar.listeners[1].holders
+    await until(lambda: inside.is_busy(0, 0), "a part has arrived")
+    rig.file.write_text(rig.text(rig.configuration()))
+    assert await rig.sidecar.reload(rig.file)
+    await client.send(request[10:])
+    assert (await client.answer()).status == 400
     assert await client.closed_cleanly()
     assert rig.secure.requests == []
 
