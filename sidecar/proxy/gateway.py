@@ -111,7 +111,9 @@ class Gateway:
         self, name: str, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]
     ) -> asyncio.Task[None]:
         """Run the part of a request that has to wait, as a task; ``failed`` is told what it ended with, bugs too."""
-        return self.tasks.spawn(name, self._guarded(work, failed))
+        task = self.tasks.spawn(name, self._guarded(work, failed))
+        task.add_done_callback(lambda _: work.close())  # its client may leave before the task has taken a step
+        return task
 
     async def _guarded(self, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]) -> None:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import warnings
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from sidecar.errors import UpstreamConnect, UpstreamReset
+from sidecar.errors import SidecarError, UpstreamConnect, UpstreamReset
 from sidecar.proxy import gateway as subject
 from tests.end_to_end.waiting import until
 from tests.proxy.raw_client import get, post
@@ -42,6 +44,24 @@ async def test_a_request_keeps_the_generation_it_began_with_and_the_next_finds_t
     answer = await client.ask(get(f"{URL}/"))
     assert (answer.status, answer.reason) == (403, "target_unmatched")
     assert (await client.ask(get(f"http://localhost:{rig.plain.port}/"))).status == 200
+
+
+async def test_work_that_is_cancelled_before_it_began_leaves_no_warning(rig: Rig) -> None:
+    await rig.start()
+    told: list[SidecarError] = []
+
+    async def work() -> None:
+        raise AssertionError("it never begins")
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        task = rig.sidecar.gateway.run("work", work(), told.append)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+    assert [str(each.message) for each in warned if each.category is RuntimeWarning] == []
+    assert told == []
 
 
 async def test_each_sidecar_has_a_name_of_its_own_in_via(rig: Rig) -> None:
