@@ -130,7 +130,10 @@ class SecretReference:
         value = os.environ.get(self.name)
         if value is None:
             raise SecretMissing(f"{self}: the environment variable is not set")
-        return value
+        try:
+            return os.fsencode(value).decode()  # the bytes as they are: others stand there as surrogates (PEP 383)
+        except UnicodeDecodeError:
+            raise SecretMissing(f"{self} is not UTF-8 text") from None
 
     def _read_file(self) -> str:
         path = self.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import os
 import pickle
 import traceback
 from typing import TYPE_CHECKING
@@ -205,6 +206,14 @@ def test_a_rotated_file_gives_its_new_content(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("new")
     (tmp_path / "new").rename(tmp_path / "secret")
     assert reference.read() == Secret("new")
+
+
+def test_an_environment_variable_that_is_not_utf_8_is_an_error_without_a_byte_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORDERS_SECRET", os.fsdecode(b"caf\xe9-secret"))
+    with pytest.raises(SecretMissing, match=r"env:ORDERS_SECRET is not UTF-8 text\Z"):
+        SecretReference.parse("env:ORDERS_SECRET").read()
 
 
 def test_an_environment_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
