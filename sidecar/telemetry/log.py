@@ -18,6 +18,7 @@ import enum
 import logging
 import sys
 import threading
+import time
 import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -84,6 +85,7 @@ def configure(level: str) -> None:
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash
     sys.unraisablehook = _log_unraisable
+    _unraisable.clear()
 
 
 def _set_level(number: int) -> None:
@@ -222,6 +224,9 @@ class _Bridge(logging.Handler):
 
 
 _bridge: Final = _Bridge()
+UNRAISABLE_INTERVAL_SECONDS: Final = 10.0
+_unraisable: Final[dict[type[BaseException], tuple[float, int]]] = {}
+"""When each kind was told of last, and how many were left out since."""
 
 
 def _report(event: str, error: BaseException | None, **keys: object) -> None:
@@ -240,7 +245,14 @@ def _log_thread_crash(args: threading.ExceptHookArgs) -> None:
 
 
 def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
-    _report("unraisable", args.exc_value, message=args.err_msg)
+    """One line per kind of exception in a while: a server name that is not ASCII makes ``ssl`` raise one."""
+    now = time.monotonic()
+    last, left_out = _unraisable.get(args.exc_type, (-UNRAISABLE_INTERVAL_SECONDS, 0))
+    if now - last < UNRAISABLE_INTERVAL_SECONDS:
+        _unraisable[args.exc_type] = (last, left_out + 1)
+        return
+    _unraisable[args.exc_type] = (now, 0)
+    _report("unraisable", args.exc_value, message=args.err_msg, left_out=left_out)
 
 
 # Whoever logs before ``configure``, or only imports this file, goes through the chain as well.

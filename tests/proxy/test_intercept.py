@@ -112,6 +112,22 @@ async def test_another_name_in_the_handshake_than_in_the_connect_is_refused(
     assert rig.secure.connections == []
 
 
+async def test_a_server_name_that_is_not_ascii_is_refused_and_floods_no_log(rig: Rig, logs: Logs) -> None:
+    await start(rig)
+    outgoing = ssl.MemoryBIO()
+    tls = rig.inside().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="xx.example.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    hello = outgoing.read().replace(b"xx.example.test", "é.example.test".encode())
+    for _ in range(4):
+        client = await rig.client()
+        await client.tunnel(f"{API}:{rig.secure.port}")
+        await client.send(hello)
+        await client.rest()
+    assert rig.value("connections_rejected_total", reason="handshake") == 4
+    assert len(logs("unraisable")) == 1
+
+
 @pytest.mark.parametrize("host", ["other.example.test", f"{API}:1", f"evil{{{API}", f"{API}@other", ""])
 async def test_another_host_inside_than_in_the_connect_is_a_400(rig: Rig, host: str) -> None:
     await start(rig)

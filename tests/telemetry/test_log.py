@@ -275,6 +275,21 @@ def test_an_error_in_a_finalizer_goes_through_the_same_chain(lines: Lines) -> No
     assert MASK in line["exception"]
 
 
+def test_errors_that_cannot_be_raised_are_no_flood(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            raise LookupError
+
+    for _ in range(5):
+        Finalized()
+    gc.collect()
+    assert lines.one()["left_out"] == 0
+    monkeypatch.setattr("sidecar.telemetry.log.UNRAISABLE_INTERVAL_SECONDS", 0.0)
+    Finalized()
+    gc.collect()
+    assert lines.one()["left_out"] == 4
+
+
 async def test_what_the_event_loop_caught_goes_through_the_same_chain(lines: Lines) -> None:
     secret = Secret(CANARY)
     loop = asyncio.get_running_loop()
