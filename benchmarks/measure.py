@@ -26,6 +26,12 @@ class Memory:
     uss: float
 
 
+def cpu_model() -> str:
+    """The machine's processor, as it calls itself."""
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown CPU")
+
+
 def parse_cpu_seconds(stat: str) -> float:
     """User plus system seconds from the text of ``/proc/PID/stat``."""
     fields = stat.rpartition(")")[2].split()

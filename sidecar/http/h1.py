@@ -53,8 +53,8 @@ _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk
 
 
 def _unknown_method(raw: bytes) -> SidecarError:
-    method = raw[: raw.index(b"\r\n")].partition(b" ")[0]
-    if method and not method.translate(None, _TOKEN):
+    method, space, _ = raw[: raw.index(b"\r\n")].partition(b" ")
+    if space and method and not method.translate(None, _TOKEN):
         return MethodUnknown("the method is not one this proxy knows; methods are case-sensitive")
     return BadRequest("the request line does not start with a method")
 

@@ -51,6 +51,8 @@ def refusal(raw: bytes) -> type[SidecarError]:
         (b"GET /a b HTTP/1.1", BadRequest),
         (b"GET /\x0b HTTP/1.1", BadRequest),
         (b"", BadRequest),
+        (b"GET", BadRequest),
+        (b"nonsense", BadRequest),
         # methods are case-sensitive, and only those that llhttp knows
         (b"get / HTTP/1.1", MethodUnknown),
         (b"Get / HTTP/1.1", MethodUnknown),

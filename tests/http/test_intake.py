@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import BadRequest, HeadTooLarge, MethodUnknown, SidecarError, TargetTooLong, VersionUnsupported
+from sidecar.http.h1 import read_request_head
 from sidecar.http.intake import MAX_LEADING_NEWLINES, refuse_hopeless, take_head
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -29,6 +30,20 @@ def test_a_few_empty_lines_before_a_request_are_ignored() -> None:
         take_head(bytearray(b"\r\n" * (MAX_LEADING_NEWLINES // 2 + 1) + HEAD))
 
 
+def test_an_empty_line_may_come_in_two_reads() -> None:
+    buffer = bytearray(b"\r\n\r")
+    assert take_head(buffer) is None
+    assert buffer == b"\r"
+    buffer += b"\n" + HEAD
+    assert take_head(buffer) == HEAD
+
+
+@pytest.mark.parametrize("before", [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n\n", b"\r\n\r"])
+def test_a_bare_cr_or_lf_is_no_empty_line(before: bytes) -> None:
+    with pytest.raises(BadRequest):
+        take_head(bytearray(before + HEAD))
+
+
 def test_every_beginning_of_a_valid_head_has_hope() -> None:
     for length in range(1, len(HEAD)):
         refuse_hopeless(bytearray(HEAD[:length]), max_head=1024, max_target=512)
@@ -43,6 +58,7 @@ def test_every_beginning_of_a_valid_head_has_hope() -> None:
         (b"GET / RTSP/1.0\r\n", BadRequest),
         (b"GET / HTTP/1.1 \r\nHost", BadRequest),
         (b"BREW / HTTP/2.0\r\n", MethodUnknown),
+        (b"FOO / HTTP/1.1\r\nHost: a\n", MethodUnknown),
         (b"GET /" + b"a" * 1024, TargetTooLong),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 1024, HeadTooLarge),
     ],
@@ -50,3 +66,13 @@ def test_every_beginning_of_a_valid_head_has_hope() -> None:
 def test_a_hopeless_beginning_is_refused_before_its_end_comes(beginning: bytes, error: type[SidecarError]) -> None:
     with pytest.raises(error):
         refuse_hopeless(bytearray(beginning), max_head=1024, max_target=512)
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /", b"GET / HTTP/2.0", b"GET / HTTP/1.10", b"OPTIONS * RTSP/1.0", b"get /", b"G@T /", b"nonsense"]
+)
+def test_a_head_in_pieces_is_refused_for_the_reason_the_whole_is(line: bytes) -> None:
+    with pytest.raises(SidecarError) as whole:
+        read_request_head(line + b"\r\nHost: a\r\n\r\n", max_fields=9, max_target=512)
+    with pytest.raises(type(whole.value)):
+        refuse_hopeless(bytearray(line + b"\r\nHo"), max_head=1024, max_target=512)
