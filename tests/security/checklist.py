@@ -333,6 +333,7 @@ CHECKLIST: Final = {
     57: row(
         "A client that breaks off ends the origin's work",
         "proxy/test_connection.py::test_a_client_that_breaks_off_ends_the_work_of_the_upstream",
+        "security/test_client_aborts.py::test_whoever_leaves_in_whatever_state_leaves_nothing_behind",
         "proxy/test_aborts.py::test_whoever_breaks_off_wherever_nothing_is_left_behind",
     ),
     58: row(
@@ -344,6 +345,8 @@ CHECKLIST: Final = {
     ),
     59: row(
         "502 for what cannot be reached or read, 504 for what is late, 503 without a token",
+        "security/test_faults.py::test_a_fault_is_told_once_counted_once_and_over",
+        "security/test_faults.py::test_every_fault_has_a_name_of_its_own",
         "proxy/test_upstream.py::test_an_upstream_that_refuses_connections_is_a_502",
         "proxy/test_upstream.py::test_a_name_that_does_not_resolve_is_a_502_and_is_asked_for_again",
         "proxy/test_upstream.py::test_an_upstream_that_does_not_answer_in_time_is_a_504",

@@ -181,6 +181,7 @@ INCIDENTS: Final[dict[str, Row]] = {
     ),
     "waitress CVE-2022-31015": row(
         "A race while closing that ends the loop",
+        "security/test_client_aborts.py::test_whoever_leaves_in_whatever_state_leaves_nothing_behind",
         "proxy/test_aborts.py::test_whoever_breaks_off_wherever_nothing_is_left_behind",
     ),
 }

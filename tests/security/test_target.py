@@ -158,6 +158,7 @@ FORMS: Final = {
     "CONNECT with a path": f"CONNECT {API}:443/ HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT in absolute-form": f"CONNECT http://{API}:443 HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT in origin-form": f"CONNECT / HTTP/1.1\r\n{HOST}\r\n",
+    "CONNECT with a bare LF before the host": f"CONNECT \n{API}:80 HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT to port 0": f"CONNECT {API}:0 HTTP/1.1\r\n{HOST}\r\n",
 }
 
