@@ -114,6 +114,7 @@ CHECKLIST: Final = {
     17: row(
         "Users, fragments, empty hosts, controls, other alphabets and other schemes are a 400",
         "security/test_target.py::test_a_target_that_two_readers_could_read_differently_is_refused",
+        "security/test_target.py::test_a_line_end_inside_a_target_never_leaves",
     ),
     18: row(
         "A long target is a 414, an unknown method a 501; methods are case-sensitive",
