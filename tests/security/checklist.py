@@ -83,6 +83,7 @@ CHECKLIST: Final = {
     ),
     12: row(
         "407 with its challenge; Proxy-Authorization stays here; the origin's 401 passes intact",
+        "security/test_incidents.py::test_a_stranger_is_challenged_and_nothing_leaves",
         "proxy/test_admission.py::test_a_challenge_is_answered_on_the_same_connection",
         "security/test_fields.py::test_the_credential_of_the_proxy_never_reaches_the_origin",
         "security/test_fields.py::test_two_proxy_credentials_are_refused test_what_comes_back_is_what_may_come_back",

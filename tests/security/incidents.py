@@ -106,6 +106,7 @@ INCIDENTS: Final[dict[str, Row]] = {
     ),
     "Kubernetes CVE-2020-8558, 0.0.0.0-day, browsers on loopback": row(
         "Other processes, other pods and web pages that use the listener",
+        "security/test_incidents.py::test_a_base_url_with_a_key_gives_nothing_without_it",
         "config/test_rules.py::test_a_listener_beyond_loopback_must_be_asked_for",
         "proxy/test_listener.py::test_a_unix_socket_is_for_its_owner_alone_by_default",
         "proxy/test_admission.py::test_a_process_of_another_user_is_told_so_and_disconnected_before_anything_is_read"
@@ -115,6 +116,7 @@ INCIDENTS: Final[dict[str, Row]] = {
     ),
     "proxy.py CVE-2021-3116": row(
         "A wrong scheme or a wrong secret, taken one for the other",
+        "security/test_incidents.py::test_a_stranger_is_challenged_and_nothing_leaves",
         "proxy/test_admission.py::test_anything_else_is_refused_with_407 test_no_password_at_all_is_refused_with_407"
         " test_no_key_another_key_and_two_keys_are_refused",
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +38,61 @@ def test_the_parser_is_the_compiled_one_that_these_tests_were_written_for() -> N
     assert httptools.__version__ == "0.9.0"
     assert not (httptools.parser.parser.__file__ or "").endswith(".py")
     assert re.search(r"^httptools==0\.9\.0 ", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+
+
+def basic(credentials: str, scheme: str = "Basic") -> str:
+    return f"Proxy-Authorization: {scheme} {b64encode(credentials.encode()).decode()}"
+
+
+STRANGERS: Final = {
+    "none": (),
+    "another scheme": (basic("any:right", "Bearer"),),
+    "another secret": (basic("any:wrong"),),
+    "both": (basic("any:wrong", "Digest"),),
+    "the scheme alone": ("Proxy-Authorization: Basic",),
+    "the secret in the place of the user": (basic("right:"),),
+    "the secret for the origin": (basic("any:right").removeprefix("Proxy-"),),
+    "an alias": (basic("any:right").replace("Proxy-", "Proxy_"),),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+async def test_a_stranger_is_challenged_and_nothing_leaves(rig: Rig, case: str) -> None:
+    """proxy.py CVE-2021-3116: a wrong scheme or a wrong secret, taken one for the other."""
+    auth = {"proxy_password": "right"}
+    await rig.start(listeners=[{"name": "egress", "mode": "forward", "auth": auth}])
+    client = await rig.client()
+    for request in (get(f"{URL}/", *STRANGERS[case]), get("http://stranger.test/", *STRANGERS[case])):
+        answer = await client.ask(request)
+        assert (answer.status, answer.reason) == (407, "proxy_auth_required")
+        assert (answer.value("Proxy-Authenticate") or "").startswith("Basic ")
+    assert rig.secure.connections == []
+    assert (await client.ask(get(f"{URL}/", basic("any:right")))).body == b"GET / 0"
+    assert b"right" not in rig.secure.requests[0].raw
+    assert rig.secure.requests[0].values("Proxy-Authorization") == []
+
+
+KEYS: Final = {
+    "none": (),
+    "another": ("X-Key: wrong",),
+    "a part": ("X-Key: righ",),
+    "more": ("X-Key: right, right",),
+    "twice": ("X-Key: right", "x-key: right"),
+    "an alias": ("X_Key: right",),
+}
+
+
+@pytest.mark.parametrize("case", KEYS)
+async def test_a_base_url_with_a_key_gives_nothing_without_it(rig: Rig, case: str) -> None:
+    """Any process and any page can reach loopback; a field that a page cannot set is what tells the app from them."""
+    upstream, auth = f"https://{API}:{rig.secure.port}", {"header": "X-Key", "value": "right"}
+    await rig.start(listeners=[{"name": "orders", "mode": "reverse", "upstream": upstream, "auth": auth}])
+    client = await rig.client("orders")
+    answer = await client.ask(path("/", *KEYS[case]))
+    assert (answer.status, answer.reason) == (403, "key_refused")
+    assert rig.secure.connections == []
+    assert (await client.ask(path("/", "x-KEY: right"))).body == b"GET / 0"
+    assert b"right" not in rig.secure.requests[0].raw
 
 
 async def test_without_routes_nothing_gets_anywhere(rig: Rig) -> None:
