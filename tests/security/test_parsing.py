@@ -137,7 +137,7 @@ async def test_a_trailer_over_its_limit_is_refused_and_the_request_never_ends(be
     lead = get(f"{URL}/", "Transfer-Encoding: chunked", method="PUT") + b"2\r\nab\r\n0\r\n"
     begun = (leaves("PUT /", body=b"ab", chunked=True, whole=False),)
     for trailer in (b"X: " + b"y" * 9000, b"X: y\r\n" * 4000):
-        wanted = refusal(trailer, 400, "bad_request", begun=begun, lead=lead, splits=len(trailer) < 10_000)
+        wanted = refusal(trailer, 431, "head_too_large", begun=begun, lead=lead, splits=len(trailer) < 10_000)
         await bench.prove(wanted)
 
 
