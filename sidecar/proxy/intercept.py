@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 64 * 1024
 """Decrypted and handed on at a time."""
+_DISTRUST: Final = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE")
+"""Alerts by which clients say that they do not take the certificate; which of them differs from library to library."""
 
 
 class TLSLayer(asyncio.Transport, asyncio.Protocol):
@@ -117,7 +119,7 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
             if self._ca.sni_refused(self._tls):
                 error: SidecarError = SNIMismatch("the server name of the TLS handshake is not the host of the CONNECT")
             else:
-                error = HandshakeFailed(f"the client and the sidecar did not agree on TLS: {exc.reason or 'no reason'}")
+                error = HandshakeFailed(_why(exc.reason or ""))
             self._end_handshake(error)
             return
         self._flush()
@@ -263,3 +265,10 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<TLSLayer {'established' if self._protocol is not None else 'handshake'}>"
+
+
+def _why(reason: str) -> str:
+    """What went wrong in a handshake, from OpenSSL's word for it."""
+    if reason.endswith(_DISTRUST):
+        return f"the client does not trust the local CA: give it the certificate of 'interception' ({reason.lower()})"
+    return f"the client and the sidecar did not agree on TLS ({reason.lower() or 'no reason'})"
