@@ -86,7 +86,8 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         self._below_ended = True
         if self._protocol is None:
-            self._end_handshake(HandshakeFailed("the client left in the middle of the TLS handshake"))
+            why = "the client left in the middle of the TLS handshake, as some do that do not trust the local CA"
+            self._end_handshake(HandshakeFailed(why))
         else:
             self._tell_end()
         return True
