@@ -12,8 +12,10 @@ origin        nginx that answers 401 to whatever comes without that token
 peers         how each proxy is configured and started, each to its best at the same job
 load          one wrk run; any error fails it
 measure       CPU and memory of a process from /proc
+machine       date, CPU, kernel and Python that figures belong to
 rounds        interleaved rounds, memory and start-up, as plain results
 report        results to Markdown, against the targets
 fuzz/         another command: our HTTP/1.1 parser beside two others, on made and harmed input
+soaks/        reliability: the sidecar alone under hours' worth of trouble; ``python -m benchmarks.soaks``
 ============  =======================================================================================================
 """

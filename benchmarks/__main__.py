@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 import compileall
 import contextlib
-import datetime
-import os
-import platform
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -17,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import report, rounds
 from benchmarks.idp import token_endpoint
-from benchmarks.measure import cpu_model
+from benchmarks.machine import this_machine
 from benchmarks.origin import origin
 from benchmarks.peers import ENVOY, ENVOY_BINARY, PEERS, Peer
 from benchmarks.processes import Running
-from benchmarks.report import Machine, Results
+from benchmarks.report import Results
 from benchmarks.rounds import Footprint, Plan, Sample, Stage, Start
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.workshop import Workshop, open_workshop
@@ -65,20 +61,10 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
     return Plan(scenarios, chosen.rounds, chosen.seconds, chosen.requests, chosen.starts)
 
 
-def machine(peers: Sequence[Peer]) -> Machine:
-    """Where this runs."""
-    wrk = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
-    return Machine(
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        cpu=cpu_model(),
-        cores=os.cpu_count() or 1,
-        kernel=platform.release().partition("-")[0],
-        # A distribution's build (profile-guided, link-time optimised) takes a third less than a plain one of one's own.
-        python=platform.python_version() + (" as Debian builds it" if sys.base_prefix == "/usr" else ""),
-        openssl=" ".join(ssl.OPENSSL_VERSION.split()[:2]),
-        peers=tuple(peer.version for peer in peers),
-        wrk=" ".join(wrk.split()[:2]).removesuffix("-"),
-    )
+def wrk_version() -> str:
+    """Name and version as wrk prints them."""
+    printed = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
+    return " ".join(printed.split()[:2]).removesuffix("-")
 
 
 @contextlib.contextmanager
@@ -148,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
     with stage_of(plan) as stage:
         peers = [PEERS[name](stage.workshop) for name in names]
         results = Results(
-            machine(peers),
+            this_machine([peer.version for peer in peers], load=wrk_version()),
             plan,
             samples=tuple(measure_rounds(peers, stage)) if "rounds" in wanted else (),
             footprints=tuple(measure_memory(peers, stage)) if "memory" in wanted else (),

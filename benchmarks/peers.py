@@ -84,34 +84,43 @@ def _sidecar_credential(workshop: Workshop, client_id: str) -> dict[str, Any]:
 
 def sidecar(workshop: Workshop) -> Peer:
     """Two credentials, reverse and forward listeners, metrics on, access log off."""
-    ports = dict(zip((*Upstream, "forward", "telemetry"), free_ports(4), strict=True))
+    plain, tls, forward, telemetry = free_ports(4)
+    configuration = sidecar_configuration(workshop, {Upstream.PLAIN: plain, Upstream.TLS: tls}, forward, telemetry)
+    workshop.write("client-secret", workshop.client_secret)
+    path = workshop.write("sidecar.yaml", json.dumps(configuration))  # JSON is YAML
+    command = [sys.executable, "-m", "sidecar", "run", "-c", str(path)]
+    rows = {SIDECAR: _addresses(plain, tls), SIDECAR_FORWARD: _absolute_form(workshop, forward)}
+    ports = (plain, tls, forward, telemetry)
+    return Peer(Program(SIDECAR, command, workshop.folder, ports), sidecar_version(), rows)
+
+
+def sidecar_version() -> str:
+    """Name and version, as figures are labelled with."""
+    return f"Token Sidecar {_output(sys.executable, '-c', 'import sidecar; print(sidecar.__version__)')}"
+
+
+def sidecar_configuration(
+    workshop: Workshop, reverse_ports: dict[Upstream, int], forward_port: int, telemetry_port: int
+) -> dict[str, Any]:
+    """A route, a credential and a reverse listener for each transport, and a forward listener for both."""
     schemes = {Upstream.PLAIN: "http", Upstream.TLS: "https"}
     reverse = [
         {
             "name": upstream.value,
             "mode": "reverse",
-            "bind": f"127.0.0.1:{ports[upstream]}",
+            "bind": f"127.0.0.1:{reverse_ports[upstream]}",
             "upstream": f"{scheme}://{HOSTS[upstream]}:{workshop.origin[upstream]}",
         }
         for upstream, scheme in schemes.items()
     ]
-    forward = {"name": "egress", "mode": "forward", "bind": f"127.0.0.1:{ports['forward']}"}
-    configuration = {
+    forward = {"name": "egress", "mode": "forward", "bind": f"127.0.0.1:{forward_port}"}
+    return {
         "listeners": [*reverse, forward],
-        "telemetry": {"bind": f"127.0.0.1:{ports['telemetry']}"},
+        "telemetry": {"bind": f"127.0.0.1:{telemetry_port}"},
         "credentials": {upstream.value: _sidecar_credential(workshop, upstream.value) for upstream in Upstream},
         "routes": [_sidecar_route(workshop, upstream) for upstream in Upstream],
         "log": {"level": "info", "access": False},
     }
-    workshop.write("client-secret", workshop.client_secret)
-    path = workshop.write("sidecar.yaml", json.dumps(configuration))  # JSON is YAML
-    command = [sys.executable, "-m", "sidecar", "run", "-c", str(path)]
-    rows = {
-        SIDECAR: _addresses(ports[Upstream.PLAIN], ports[Upstream.TLS]),
-        SIDECAR_FORWARD: _absolute_form(workshop, ports["forward"]),
-    }
-    version = _output(sys.executable, "-c", "import sidecar; print(sidecar.__version__)")
-    return Peer(Program(SIDECAR, command, workshop.folder, tuple(ports.values())), f"Token Sidecar {version}", rows)
 
 
 def _absolute_form(workshop: Workshop, port: int) -> dict[Upstream, Address]:

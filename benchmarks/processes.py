@@ -93,6 +93,16 @@ class Running:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None as long as it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def failure(self, why: str) -> StartFailed:
         return StartFailed(f"{self.program.name}: {why}\n{self._log.read_text(errors='replace')[-2000:]}")
 

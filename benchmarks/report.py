@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from benchmarks.rounds import Footprint, Plan, Sample, Start
 
+SECTION: Final = "benchmark"
+"""What the markers of these tables are called in a page."""
 MISSING: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and when."""
+    """Where and when, and with what load."""
 
     date: str
     cpu: str
@@ -31,7 +33,7 @@ class Machine:
     python: str
     openssl: str
     peers: tuple[str, ...]
-    wrk: str
+    load: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +156,11 @@ def _start_table(results: Results) -> str:
     return table(["seconds", "median", "worst"], rows)
 
 
-def _where(results: Results) -> str:
-    machine = results.machine
+def where(machine: Machine) -> str:
+    """The sentence that goes before all figures."""
     return (
         f"Measured on {machine.date}: {machine.cpu}, {machine.cores} cores, Linux {machine.kernel}; "
-        f"{', '.join(machine.peers)}; Python {machine.python}, {machine.openssl}; load by {machine.wrk}."
+        f"{', '.join(machine.peers)}; Python {machine.python}, {machine.openssl}; load by {machine.load}."
     )
 
 
@@ -176,7 +178,7 @@ def _how(results: Results) -> str:
 
 def full(results: Results) -> str:
     """The page: every table that there are results for."""
-    parts = [_where(results)]
+    parts = [where(results.machine)]
     if results.samples:
         parts += [
             _how(results),
@@ -212,18 +214,18 @@ def summary(results: Results) -> str:
 
     titles = [f"{each.title}, µs CPU" for each in results.plan.scenarios]
     header = ["", *titles, f"p99 ms, {results.plan.scenarios[0].title}", "RSS MiB", "start s"]
-    return f"{table(header, map(line, results.rows))}\n\n{_where(results)}"
+    return f"{table(header, map(line, results.rows))}\n\n{where(results.machine)}"
 
 
-def between_markers(page: str, text: str, name: str = "benchmark") -> str:
-    """The page with the text between its markers in place of what stood there.
+def between_markers(page: str, text: str, *, section: str = SECTION) -> str:
+    """The page with the text between the markers of a section in place of what stood there.
 
     Raises:
         ValueError: the page has not exactly one pair of markers, in order.
     """
-    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    head, found, rest = page.partition(start)
-    _old, ended, tail = rest.partition(end)
-    if not found or not ended or start in rest or end in tail:
-        raise ValueError(f"the page needs one {start} and after it one {end}")
+    start_marker, end_marker = f"<!-- {section}:start -->", f"<!-- {section}:end -->"
+    head, start, rest = page.partition(start_marker)
+    _old, end, tail = rest.partition(end_marker)
+    if not start or not end or start_marker in rest or end_marker in tail:
+        raise ValueError(f"the page needs one {start_marker} and after it one {end_marker}")
     return f"{head}{start}\n{text}\n{end}{tail}"

@@ -122,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
     text = page.text(figures, where=where())
     print(text)
     if chosen.write:
-        PAGE.write_text(report.between_markers(PAGE.read_text(), text, page.MARKER))
+        PAGE.write_text(report.between_markers(PAGE.read_text(), text, section=page.MARKER))
         say(f"wrote {PAGE.name}")
     return 1 if figures.unexplained else 0
 

@@ -56,7 +56,7 @@ def refuse_hopeless(buffer: bytearray, *, max_head: int, max_target: int) -> Non
         max_target: bytes of a target.
 
     Raises:
-        TargetTooLong, HeadTooLarge, BadRequest, MethodUnknown, VersionUnsupported
+        TargetTooLong, HeadTooLarge, or what the whole head would be refused with for its request line.
     """
     if len(buffer) > max_head:
         if buffer.find(b"\r\n") < 0:

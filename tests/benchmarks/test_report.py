@@ -18,7 +18,7 @@ MACHINE = Machine(
     python="3.11.2",
     openssl="OpenSSL 3.0",
     peers=("Token Sidecar 0.1.0", "Envoy 1.40.0"),
-    wrk="wrk 4.1.0",
+    load="wrk 4.1.0",
 )
 PLAN = Plan(SCENARIOS, rounds=3, seconds=5.0, requests=1_000_000, starts=10)
 
@@ -79,6 +79,11 @@ def test_a_page_keeps_what_stands_outside_the_markers() -> None:
     once = report.between_markers(page, "new")
     assert once == "# Title\n<!-- benchmark:start -->\nnew\n<!-- benchmark:end -->\nafter\n"
     assert report.between_markers(once, "new") == once
+
+
+def test_a_page_has_a_pair_of_markers_for_each_section() -> None:
+    page = "<!-- benchmark:start -->\nkept\n<!-- benchmark:end -->\n<!-- soaks:start -->\nold\n<!-- soaks:end -->\n"
+    assert report.between_markers(page, "new", section="soaks") == page.replace("old", "new")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_every_beginning_of_a_valid_head_has_hope() -> None:
         (b"GET /\r\n", BadRequest),
         (b"GET / HTTP/2.0\r\nHost", VersionUnsupported),
         (b"GET / RTSP/1.0\r\n", BadRequest),
+        (b"GET / HTTP/1.1 \r\nHost", BadRequest),
+        (b"BREW / HTTP/2.0\r\n", MethodUnknown),
         (b"FOO / HTTP/1.1\r\nHost: a\n", MethodUnknown),
         (b"GET /" + b"a" * 1024, TargetTooLong),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 1024, HeadTooLarge),
