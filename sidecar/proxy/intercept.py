@@ -136,7 +136,8 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
         """Act on the handshake's deadline."""
         if now >= self.deadline:
             self.deadline = math.inf
-            self._failed(HandshakeFailed("the TLS handshake took too long"))
+            if not self._below.is_closing():  # otherwise it has failed already, and its alert is not read
+                self._failed(HandshakeFailed("the TLS handshake took too long"))
             self.abort()
 
     def drain(self) -> None:

@@ -201,7 +201,7 @@ async def test_every_other_method_is_refused(served: Served, method: str) -> Non
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"nonsense\r\n\r\n", 501),
+        (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 400),

@@ -93,7 +93,7 @@ async def test_another_version_of_http_is_a_505(bench: Bench, case: str) -> None
 async def test_another_protocol_altogether_is_refused(bench: Bench) -> None:
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n"
     await bench.prove(refusal(hello, 400, "bad_request"))
-    await bench.prove(refusal(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", 501, "method_unknown"))
+    await bench.prove(refusal(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", 400, "bad_request"))
 
 
 async def test_a_few_empty_lines_before_a_request_are_ignored_and_many_refused(bench: Bench) -> None:
