@@ -53,6 +53,10 @@ async def test_an_origin_has_no_more_connections_than_it_may(rig: Rig) -> None:
     asking = await clients(rig, 6)
     for number, client in enumerate(asking):
         await client.send(get(f"{URL}/{number}"))
+        if number < 2:  # those that get a connection at once, one after the other
+            await until(lambda number=number: gate.under_way == number + 1, "it is under way")
+        else:
+            await until(lambda number=number: rig.sidecar.gateway.pool._pending == number - 1, "it waits in line")
     answers: list[Answer] = []
     for client in asking:
         await gate.open()
