@@ -1,4 +1,5 @@
-"""A canary over the whole suite: nothing that any test makes the sidecar say may hold a token.
+"""What holds for the whole suite: properties are tried on the same examples in whatever time they take, and a canary:
+nothing that any test makes the sidecar say may hold a token.
 
 Every token of the mock provider has a shape of its own. What a test prints, the sidecar's log lines among it, is looked
 through when the test is over; a token in it fails the test, whatever else it asserted.
@@ -10,9 +11,14 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+# A busy machine is no reason to fail, and what fails here has to fail everywhere.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 TOKEN: Final = re.compile(r"[\w.]+-[\w.]+-\d+-[0-9a-f]{32}")
 

@@ -28,7 +28,7 @@ HANDSHAKE: Final = (
 )
 MESSAGE: Final = b"still there?"
 WARM_UP: Final = 20
-KIB_EACH: Final = {Upstream.PLAIN: 12.0, Upstream.TLS: 64.0}
+KIB_EACH: Final = {Upstream.PLAIN: 12.0, Upstream.TLS: 32.0}
 """A TLS connection has buffers and keys of its own in OpenSSL."""
 SETTLE_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 10.0

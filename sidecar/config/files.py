@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 _LARGEST_BUNDLE: Final = 8 << 20
 
 
-def ca_files(configuration: Configuration) -> list[Path]:
-    """Every CA bundle that the configuration names, once: what is watched for changes beside the file itself."""
-    named = [credential.ca_file for credential in configuration.credentials.values()]
-    named += [route.ca_file for route in configuration.routes]
-    return [Path(name) for name in dict.fromkeys(named) if name is not None]
-
-
 def read_once(configuration: Configuration) -> list[Path]:
     """The files that are read with the configuration, so that they are watched with it: secrets of listeners, and the
     local CA. What a credential needs is read again for each token request instead."""

@@ -109,7 +109,8 @@ def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
         with path.open("rb") as file:
             raw = file.read(_LARGEST)
     except OSError as exc:
-        raise UnusableCertificate(f"the file cannot be read: {exc.strerror or 'unknown reason'}") from exc
+        hint = " ('sidecar ca' makes it)" if isinstance(exc, FileNotFoundError) else ""
+        raise UnusableCertificate(f"the file cannot be read: {exc.strerror or 'unknown reason'}{hint}") from exc
     try:
         certificates = tuple(x509.load_pem_x509_certificates(raw))
         sign = all(map(_signs_certificates, certificates))

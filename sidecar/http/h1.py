@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httptools
 
-from sidecar.errors import BadRequest, MethodUnknown, SidecarError, UpstreamProtocol
+from sidecar.errors import BadRequest, HeadTooLarge, MethodUnknown, SidecarError, UpstreamProtocol
 from sidecar.http import hygiene
 
 if TYPE_CHECKING:
@@ -125,12 +125,14 @@ class ChunkedDecoder:
 
     Args:
         error: what to raise on a malformed body: ``BadRequest`` for requests, ``UpstreamProtocol`` for responses.
+        trailers: what to raise on trailers over the limit, if it is something else.
     """
 
-    __slots__ = ("_at", "_error", "_left", "_overhead", "_partial")
+    __slots__ = ("_at", "_error", "_left", "_overhead", "_partial", "_trailers")
 
-    def __init__(self, error: type[SidecarError]) -> None:
+    def __init__(self, error: type[SidecarError], trailers: type[SidecarError] | None = None) -> None:
         self._error = error
+        self._trailers = trailers or error
         self._at = _At.SIZE
         self._left = 0
         self._partial = b""
@@ -159,7 +161,7 @@ class ChunkedDecoder:
             line_end = data.find(b"\n", position, position + _MAX_LINE)
             if line_end < 0:
                 if end - position >= _MAX_LINE:
-                    raise self._error("a chunk-size or trailer line is over the limit")
+                    raise self._over_limit("a chunk-size or trailer line is over the limit")
                 self._partial = data[position:]
                 return Decoded(pieces, False, b"")
             self._line(data[position : line_end + 1])
@@ -171,7 +173,7 @@ class ChunkedDecoder:
             raise self._error("a line of the chunked body ends in a bare LF")
         self._overhead -= len(line)
         if self._overhead < 0:
-            raise self._error("the chunked body has more framing than content")
+            raise self._over_limit("the chunked body has more framing than content")
         content = line[:-2]
         if content.translate(None, _NO_CONTROLS):
             raise self._error("a control character in the framing of the chunked body")
@@ -196,12 +198,23 @@ class ChunkedDecoder:
         self._overhead = min(self._overhead + _OVERHEAD_PER_CHUNK, _OVERHEAD_ALLOWED)
         self._at = _At.DATA if self._left else _At.TRAILER
 
+    def _over_limit(self, detail: str) -> SidecarError:
+        return (self._trailers if self._at is _At.TRAILER else self._error)(detail)
+
     @property
     def done(self) -> bool:
         return self._at is _At.DONE
 
     def __repr__(self) -> str:
         return f"<ChunkedDecoder {self._at.name} left={self._left}>"
+
+
+Decoder = ChunkedDecoder | LengthDecoder
+
+
+def body_decoder(head: RequestHead) -> Decoder:
+    """What takes the body of this request off the bytes that follow its head."""
+    return ChunkedDecoder(BadRequest, HeadTooLarge) if head.chunked else LengthDecoder(head.content_length or 0)
 
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"

@@ -191,10 +191,11 @@ def _request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]:
         raise BadRequest("the request line does not end in an HTTP version")
     if len(target) > max_target:
         raise TargetTooLong(f"the request target is longer than {max_target} bytes")
-    # llhttp took visible ASCII only. A fragment never goes over the wire, and a backslash is a slash to some. What else
-    # is not in RFC 3986 (``"<>^`{|}``) browsers and fetch() send as it is in a query, and no two readers differ on it.
-    if not target or b"#" in target or b"\\" in target:
-        raise BadRequest("the request target holds a fragment or a backslash")
+    # llhttp took visible ASCII only, but an LF is the end of an HTTP/0.9 request line to it, and what follows a field:
+    # it must not leave inside a target. A fragment never goes over the wire, and a backslash is a slash to some. What
+    # else is not in RFC 3986 (``"<>^`{|}``) browsers and fetch() send as it is in a query, and no two readers differ.
+    if not target or b"#" in target or b"\\" in target or b"\n" in target:
+        raise BadRequest("the request target holds a fragment, a backslash or a line end")
     return method, target, minor
 
 

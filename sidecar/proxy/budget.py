@@ -23,7 +23,7 @@ class RetryBudget:
         served: the number of requests answered so far.
     """
 
-    __slots__ = ("_before", "_served", "_served_at_start", "_spent", "_started_at")
+    __slots__ = ("_allowance", "_before", "_served", "_served_at_start", "_spent", "_started_at")
 
     def __init__(self, served: Callable[[], int]) -> None:
         self._served = served
@@ -31,16 +31,23 @@ class RetryBudget:
         self._served_at_start = 0
         self._before = 0
         self._spent = 0
+        self._allowance = float(FEWEST)
 
     def allows(self, now: float) -> bool:
         """Whether one more may be sent again; if so, it is spent."""
         if now - self._started_at >= WINDOW_SECONDS:
             self._begin(now)
         traffic = max(self._before, self._served() - self._served_at_start)
-        if self._spent >= max(FEWEST, SHARE * traffic):
+        self._allowance = max(FEWEST, SHARE * traffic)
+        if self._spent >= self._allowance:
             return False
         self._spent += 1
         return True
+
+    @property
+    def is_strained(self) -> bool:
+        """Whether half of it is spent: time to do something about what makes retries necessary."""
+        return self._spent >= self._allowance / 2
 
     def _begin(self, now: float) -> None:
         """A new window; the one before it counts as traffic only if nothing lies between them."""

@@ -17,8 +17,8 @@ import enum
 import math
 from typing import TYPE_CHECKING
 
-from sidecar.errors import BadRequest, Denied, HeadTimeout, HeadTooLarge, Overloaded, SidecarError
-from sidecar.http.h1 import ChunkedDecoder, LengthDecoder, read_request_head
+from sidecar.errors import Denied, HeadTimeout, HeadTooLarge, Overloaded, SidecarError
+from sidecar.http.h1 import Decoder, body_decoder, read_request_head
 from sidecar.http.intake import refuse_hopeless, take_head
 from sidecar.http.message import END_OF_HEAD, RequestHead
 from sidecar.proxy import connect
@@ -82,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self.deadline = math.inf
         self._left = 0
-        self._decoder: ChunkedDecoder | LengthDecoder | None = None
+        self._decoder: Decoder | None = None
         self._relay: Relay | None = None
         self._inside = inside
         self._paused = False
@@ -278,7 +278,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _serve_with_body(self, head: RequestHead, relay: Relay) -> None:
         self._phase = Phase.BODY
-        self._decoder = ChunkedDecoder(BadRequest) if head.chunked else LengthDecoder(head.content_length or 0)
+        self._decoder = body_decoder(head)
         relay.start()
         if self._buffer and self._phase is Phase.BODY:
             data = bytes(self._buffer)

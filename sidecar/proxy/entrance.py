@@ -170,4 +170,6 @@ def connect_authority(head: RequestHead) -> Authority:
     authority = parse_authority(head.target)
     if authority.port is None:
         raise BadRequest("CONNECT needs host:port")
+    if head.host is not None:
+        parse_authority(head.host)  # replaced by the target's, but an invalid one is refused (section 3.2)
     return authority

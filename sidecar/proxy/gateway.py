@@ -105,7 +105,7 @@ class Gateway:
         self._date = b""
         self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
         self._bypassed: set[str] = set()
-        self._retries = RetryBudget(lambda: metrics.overhead.count)
+        self._retries: dict[RouteMeters, RetryBudget] = {}
 
     def run(
         self, name: str, work: Coroutine[None, None, None], failed: Callable[[SidecarError], None]
@@ -124,14 +124,19 @@ class Gateway:
             self.log.error("request_crashed", exc_info=exc)
             failed(InternalError("unexpected error; the log has it"))
 
-    def may_retry(self, origin: Origin) -> bool:
-        """Whether a request may be sent once more, whose kept connection died under it. An origin that uses the budget
-        up does not keep its connections, whatever it says, so that for a while none of them is kept here either."""
+    def may_retry(self, origin: Origin, meters: RouteMeters) -> bool:
+        """Whether a request may be sent once more, whose kept connection died under it; each route has its own budget.
+
+        An origin that strains it does not keep its connections, whatever it says: for a while none is kept here either.
+        """
         now = self.loop_time()
-        if self._retries.allows(now):
-            return True
-        self.pool.distrust(origin, now)
-        return False
+        budget = self._retries.get(meters)
+        if budget is None:
+            budget = self._retries[meters] = RetryBudget(lambda: meters.duration.count)
+        allowed = budget.allows(now)
+        if budget.is_strained:
+            self.pool.distrust(origin, now)
+        return allowed
 
     def date(self) -> bytes:
         """The Date field's value, made once a second (RFC 9110 section 6.6.1)."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 64 * 1024
 """Decrypted and handed on at a time."""
+_DISTRUST: Final = ("UNKNOWN_CA", "CERTIFICATE_UNKNOWN", "BAD_CERTIFICATE")
+"""Alerts by which clients say that they do not take the certificate; which of them differs from library to library."""
 
 
 class TLSLayer(asyncio.Transport, asyncio.Protocol):
@@ -88,7 +90,8 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         self._below_ended = True
         if self._protocol is None:
-            self._end_handshake(HandshakeFailed("the client left in the middle of the TLS handshake"))
+            why = "the client left in the middle of the TLS handshake, as some do that do not trust the local CA"
+            self._end_handshake(HandshakeFailed(why))
         else:
             self._tell_end()
         return True
@@ -120,7 +123,7 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
             if self._ca.sni_refused(self._tls):
                 error: SidecarError = SNIMismatch("the server name of the TLS handshake is not the host of the CONNECT")
             else:
-                error = HandshakeFailed(f"the client and the sidecar did not agree on TLS: {exc.reason or 'no reason'}")
+                error = HandshakeFailed(_why(exc.reason or ""))
             self._end_handshake(error)
             return
         self._flush()
@@ -266,3 +269,10 @@ class TLSLayer(asyncio.Transport, asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<TLSLayer {'established' if self._protocol is not None else 'handshake'}>"
+
+
+def _why(reason: str) -> str:
+    """What went wrong in a handshake, from OpenSSL's word for it."""
+    if reason.endswith(_DISTRUST):
+        return f"the client does not trust the local CA: give it the certificate of 'interception' ({reason.lower()})"
+    return f"the client and the sidecar did not agree on TLS ({reason.lower() or 'no reason'})"

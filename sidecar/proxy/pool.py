@@ -34,6 +34,8 @@ AGE_SPREAD: Final = 0.2
 upstream's address or the CA bundle changed."""
 DISTRUST_SECONDS: Final = 60.0
 """How long connections are not kept to an origin that ended too many of them under a request."""
+MOST_ELDERS: Final = 256
+ELDER_SECONDS: Final = 3600.0
 _IDLE: Final = Phase.IDLE
 _CLOSED: Final = Phase.CLOSED
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
@@ -72,6 +74,8 @@ class UpstreamPool:
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._places: dict[Origin, _Place] = {}
         self._distrusted: dict[Origin, float] = {}
+        self.elders: dict[Origin, float] = {}
+        """Origins that answered in HTTP/1.0, and until when that is believed: they know no chunks."""
         self._pending = 0
         self._all: set[UpstreamConnection] = set()
 
@@ -116,6 +120,13 @@ class UpstreamPool:
         else:
             idle.append(connection)
 
+    def note_version(self, origin: Origin, minor: int, now: float) -> None:
+        """Remember who speaks HTTP/1.0 (RFC 9112 section 6.1: no transfer coding goes there), until it speaks 1.1."""
+        if minor:
+            self.elders.pop(origin, None)
+        elif origin in self.elders or len(self.elders) < MOST_ELDERS:
+            self.elders[origin] = now + ELDER_SECONDS
+
     def distrust(self, origin: Origin, now: float) -> None:
         """Keep no connections to this origin for a while."""
         self._distrusted[origin] = now + DISTRUST_SECONDS
@@ -124,7 +135,9 @@ class UpstreamPool:
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; called by the coarse timer of the process."""
-        self._distrusted = {origin: until for origin, until in self._distrusted.items() if now < until}
+        for remembered in (self._distrusted, self.elders):
+            for origin in [origin for origin, until in remembered.items() if now >= until]:
+                del remembered[origin]
         for origin, idle in list(self._idle.items()):
             # Oldest first; the list is used from its end, so its head holds what nobody needed.
             while idle and (now >= idle[0].idle_until or not idle[0].is_open):

@@ -19,6 +19,7 @@ from sidecar.errors import (
     SidecarError,
     TokenUnavailable,
     UpstreamError,
+    UpstreamProtocol,
     UpstreamTimeout,
 )
 from sidecar.http.h1 import encode_chunk
@@ -163,6 +164,8 @@ class Relay:
 
     def _connect(self, authorization: bytes) -> None:
         self._authorization = authorization
+        if self._head.chunked and self._origin in self._gateway.pool.elders:
+            raise UpstreamProtocol("the upstream speaks HTTP/1.0, which knows no chunked bodies: send a Content-Length")
         upstream = self._gateway.pool.take(self._origin, self._gateway.loop_time())
         if upstream is not None:
             self._send(upstream)
@@ -315,6 +318,8 @@ class Relay:
         if self._replay is not None:
             self._replay.give_up()
         framing = self._framing = response_framing(head, self._head)
+        if head.minor == 0 or self._gateway.pool.elders:
+            self._gateway.pool.note_version(self._origin, head.minor, self._gateway.loop_time())
         if not self._request_done or framing is CLOSE or self._gateway.draining:
             self.closes_client = True
         gateway = self._gateway
@@ -380,7 +385,7 @@ class Relay:
                 sent=True,
                 retried=self._retried,
             )
-            and self._gateway.may_retry(self._origin)
+            and self._gateway.may_retry(self._origin, self._meters)
         ):
             self._retried = True
             self._account.works()

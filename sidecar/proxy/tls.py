@@ -38,6 +38,8 @@ HIGH_WATER: Final = 64 * 1024
 
 _buffer: Final = memoryview(bytearray(READ_BYTES))
 """One read buffer for all connections: it is empty again before the loop runs anything else."""
+_RECORDS: Final = tuple(_buffer[at : at + FULL_RECORD] for at in range(0, READ_BYTES, FULL_RECORD))
+"""Its parts, a full record each: cut once, because large bodies come in full records."""
 
 
 def client_context(ca_file: str | None) -> ssl.SSLContext:
@@ -202,17 +204,19 @@ class TLSTransport(asyncio.Transport):
         if not self._reading or self._lost or self._closing:
             return
         tls = self._tls
+        read = tls.read
         filled = 0
         ended, error = False, None
         try:
-            while filled < READ_BYTES:
-                count = tls.read(READ_BYTES - filled, _buffer[filled:] if filled else _buffer)
-                if not count:
-                    ended = True
-                    break
+            for room in _RECORDS:
+                count = read(FULL_RECORD, room)
                 filled += count
-                if count < FULL_RECORD and not tls.pending():
+                if count < FULL_RECORD:
                     break
+            while count and filled < READ_BYTES and tls.pending():
+                count = read(READ_BYTES - filled, _buffer[filled:])
+                filled += count
+            ended = not count
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLWantWriteError:

@@ -173,4 +173,5 @@ async def test_a_client_that_does_not_trust_the_ca_fails_and_the_log_says_what_t
         assert await program.ended(seconds=60) == 60  # curl: the peer's certificate cannot be verified
     [line] = stage.sidecar.logs("request_failed")
     assert (line["reason"], line["route"]) == ("handshake", "orders")
+    assert line["detail"].startswith("the client does not trust the local CA")
     assert stage.origin.arrivals == []

@@ -130,6 +130,16 @@ def test_a_start_line_ends_in_crlf_and_nothing_follows_it_but_fields(end: bytes)
 
 @pytest.mark.parametrize(
     "target",
+    [b"/\nX:y", b"/v1/x\nX:y", b"http://a\nX:y", b"http://\na:80", b"*\nX:", b"/?\nHost:b", b"\na:80", b"/x\n"],
+)
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"CONNECT"])
+def test_a_target_has_no_line_end_inside(method: bytes, target: bytes) -> None:
+    """To llhttp an LF there ends a request line of HTTP/0.9, and the rest of the line is a field."""
+    assert refusal(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n") is BadRequest
+
+
+@pytest.mark.parametrize(
+    "target",
     [
         b"/",
         b"/a%2Fb?x=%00&y",

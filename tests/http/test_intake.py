@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from sidecar.errors import BadRequest, HeadTooLarge, MethodUnknown, SidecarError, TargetTooLong, VersionUnsupported
@@ -76,3 +78,61 @@ def test_a_head_in_pieces_is_refused_for_the_reason_the_whole_is(line: bytes) ->
         read_request_head(line + b"\r\nHost: a\r\n\r\n", max_fields=9, max_target=512)
     with pytest.raises(type(whole.value)):
         refuse_hopeless(bytearray(line + b"\r\nHo"), max_head=1024, max_target=512)
+
+
+BITS = (
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b"\t",
+    b"\0",
+    b":",
+    b"HTTP/2.0",
+    b"HTTP/1.",
+    b"x",
+    b"\xff",
+    b"#",
+    b"Host: b\r\n",
+    b"\r\n\r\n",
+)
+SEEDS = (
+    b"GET http://a.test/x HTTP/1.1\r\nHost: a.test\r\nX: y\r\n\r\n",
+    b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
+    b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\n",
+)
+
+
+def mutated(chance: random.Random) -> bytes:
+    sent = bytearray(chance.choice(SEEDS))
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(len(sent) + 1)
+        if chance.random() < 0.7:
+            sent[at : at + chance.choice((0, 0, 1, 2))] = chance.choice(BITS)
+        else:
+            del sent[at : at + chance.randint(1, 4)]
+    return bytes(sent)
+
+
+def taken(pieces: list[bytes]) -> tuple[list[bytes], str]:
+    """The heads that are taken of what comes in pieces, and what becomes of the rest."""
+    buffer, heads = bytearray(), []
+    for piece in pieces:
+        buffer += piece
+        try:
+            while buffer and (raw := take_head(buffer)) is not None:
+                read_request_head(raw, max_fields=10, max_target=200)
+                heads.append(raw)
+            if buffer:
+                refuse_hopeless(buffer, max_head=400, max_target=200)
+        except SidecarError:
+            return heads, "refused"
+    return heads, "waits" if buffer else "done"
+
+
+def test_pieces_never_decide_whether_a_head_is_taken() -> None:
+    chance = random.Random(5)
+    for _ in range(20_000):
+        sent = mutated(chance)
+        assert taken([sent]) == taken([sent[at : at + 1] for at in range(len(sent))]), sent

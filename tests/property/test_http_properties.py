@@ -197,7 +197,7 @@ def response_or_refusal(raw: bytes) -> ResponseHead | None:
 @given(st.one_of(request_heads(), ANY_HEAD))
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n")
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_a_request_we_accept_is_the_request_that_h11_sees(raw: bytes) -> None:
     head = request_or_refusal(raw)
     if head is None:
@@ -221,7 +221,7 @@ def test_a_request_we_accept_is_the_request_that_h11_sees(raw: bytes) -> None:
 
 
 @given(request_heads())
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_a_request_we_accept_goes_out_as_one_that_we_and_h11_accept(raw: bytes) -> None:
     head = request_or_refusal(raw)
     if head is None:
@@ -243,7 +243,7 @@ def test_a_request_we_accept_goes_out_as_one_that_we_and_h11_accept(raw: bytes) 
 @example(b"HTTP/1.1 200 OK\r\r\nX: a\r\n\r\n")
 @example(b"HTTP/1.1 200 OK\r\nX: a\r\r\n\r\n")
 @example(b"HTTP/1.1 200\r\n\r\n")
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_an_answer_we_accept_is_the_answer_that_h11_sees(raw: bytes) -> None:
     head = response_or_refusal(raw)
     if head is None or head.status < 200:
@@ -254,7 +254,7 @@ def test_an_answer_we_accept_is_the_answer_that_h11_sees(raw: bytes) -> None:
 
 
 @given(response_heads(), st.sampled_from([b"GET", b"HEAD", b"POST"]), st.sampled_from([0, 1]), st.booleans())
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_an_answer_we_accept_goes_out_as_one_that_we_and_h11_accept(
     raw: bytes, method: bytes, minor: int, close: bool
 ) -> None:
@@ -277,7 +277,7 @@ def test_an_answer_we_accept_goes_out_as_one_that_we_and_h11_accept(
 
 
 @given(st.one_of(st.binary(max_size=40), st.text("aA1.:[]@%-_0x", max_size=30).map(str.encode)))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_an_authority_is_refused_or_canonical(raw: bytes) -> None:
     try:
         authority = parse_authority(raw)
@@ -288,7 +288,7 @@ def test_an_authority_is_refused_or_canonical(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"GET", b"OPTIONS"]))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_no_byte_of_a_target_s_path_is_changed(rest: bytes, method: bytes) -> None:
     target = split_absolute(b"http://" + rest, method)
     path = b"" if target.path == b"*" else target.path
@@ -296,7 +296,7 @@ def test_no_byte_of_a_target_s_path_is_changed(rest: bytes, method: bytes) -> No
 
 
 @given(st.lists(st.sampled_from([b"/", b"..", b".", b"a", b"%2e", b"%2f", b"%25", b";", b"\\", b"?", b"%0a", b"%"])))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_a_path_s_forms_are_the_path_and_one_of_its_own_folders(words: list[bytes]) -> None:
     path = b"/" + b"".join(words)
     try:
@@ -353,7 +353,7 @@ def chunked_bodies(draw: st.DrawFn) -> bytes:
 
 
 @given(chunked_bodies(), st.binary(max_size=20), CUTS)
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_a_valid_chunked_body_decodes_as_h11_decodes_it(body: bytes, after: bytes, cuts: list[int]) -> None:
     decoded = ours(body + after, cuts)
     assert decoded is not None
@@ -362,7 +362,7 @@ def test_a_valid_chunked_body_decodes_as_h11_decodes_it(body: bytes, after: byte
 
 
 @given(chunked_bodies(), st.lists(st.tuples(st.integers(0, 150), ODD_BYTES, st.integers(0, 1)), max_size=3), CUTS)
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_a_chunked_body_that_h11_refuses_is_refused_however_it_is_cut(
     body: bytes, harm: list[tuple[int, bytes, int]], cuts: list[int]
 ) -> None:
@@ -376,14 +376,14 @@ def test_a_chunked_body_that_h11_refuses_is_refused_however_it_is_cut(
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), CUTS)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_what_we_encode_we_and_h11_decode(pieces: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(encode_chunk(piece, last=False) for piece in pieces) + encode_chunk(b"", last=True)
     assert ours(stream, cuts) == theirs(stream) == (b"".join(pieces), b"")
 
 
 @given(st.binary(max_size=300), CUTS)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_any_bytes_are_decoded_or_refused_with_the_error_asked_for(data: bytes, cuts: list[int]) -> None:
     with contextlib.suppress(UpstreamProtocol):
         ChunkedDecoder(UpstreamProtocol).feed(data)

@@ -54,6 +54,16 @@ def test_traffic_of_long_ago_does_not_count() -> None:
     assert spend(budget, 100.0 + 2 * WINDOW_SECONDS) == FEWEST
 
 
+def test_it_is_strained_when_half_of_it_is_spent() -> None:
+    budget = RetryBudget(Traffic())
+    for _ in range(FEWEST // 2):
+        assert not budget.is_strained
+        budget.allows(100.0)
+    assert budget.is_strained
+    budget.allows(100.0 + WINDOW_SECONDS)
+    assert not budget.is_strained
+
+
 def test_it_shows_what_was_spent() -> None:
     budget = RetryBudget(Traffic())
     budget.allows(100.0)

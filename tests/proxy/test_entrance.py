@@ -219,6 +219,12 @@ def test_any_other_target_of_connect_is_refused(target: bytes) -> None:
         connect_authority(head(target, b"api.example.com", b"CONNECT"))
 
 
+@pytest.mark.parametrize("host", [b"", b"a b/@", b"x@y", b"a:x"])
+def test_an_invalid_host_beside_the_target_of_connect_is_refused(host: bytes) -> None:
+    with pytest.raises(BadRequest):
+        connect_authority(head(b"api.example.com:443", host, b"CONNECT"))
+
+
 # --- web pages -------------------------------------------------------------------------------------------------------
 
 

@@ -418,3 +418,20 @@ async def test_a_connection_that_never_rests_is_given_up_when_it_is_old(rig: Rig
     await assert_goes_on(client)
     await assert_goes_on(client)
     assert len(rig.secure.connections) == 2
+
+
+async def test_no_chunks_go_to_an_upstream_that_speaks_http_1_0(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    old = ok(b"x", "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0")
+    rig.secure.reply(old, old)
+    chunks = get(f"{URL}/", "Transfer-Encoding: chunked", method="PUT") + chunked(b"abc")
+    assert (await client.ask(get(f"{URL}/"))).status == 200
+    answer = await client.ask(chunks)
+    assert (answer.status, answer.reason) == (502, "protocol")
+    client = await rig.client()
+    assert (await client.ask(post(f"{URL}/", b"abc"))).status == 200  # a length is what it knows
+    assert len(rig.secure.requests) == 2
+
+    assert (await client.ask(get(f"{URL}/"))).status == 200  # it was replaced by a newer one
+    assert (await client.ask(chunks)).body == b"PUT / 3"

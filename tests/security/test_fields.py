@@ -279,3 +279,42 @@ async def test_via_is_a_pseudonym_and_no_name_of_the_machine(bench: Bench) -> No
 
 async def test_no_answer_of_the_sidecars_own_is_a_421() -> None:
     assert 421 not in {error.status for error in every_error()}
+
+
+FORWARDED: Final = (
+    "Forwarded: for=192.0.2.1;host=evil.test;proto=https",
+    "forwarded: for=x",
+    "X-Forwarded-For: 192.0.2.1",
+    "X-Forwarded-Host: evil.test",
+    "x-forwarded-proto: https",
+    "X-Forwarded-Uri: /admin",
+    "X-Forwarded-Anything: x",
+    "X-Forwarded: for=x",
+    "X_Forwarded_For: 192.0.2.1",
+    "X.Forwarded.For: 192.0.2.1",
+    "x_forwarded-User: admin",
+    "X-Forwarded_Email: admin@example.test",
+)
+ALIASES: Final = (
+    "Content_Length: 5",
+    "content.length: 5",
+    "Transfer_Encoding: chunked",
+    "Transfer.Encoding: chunked",
+    "Proxy_Authorization: Basic YTpi",
+    "Proxy_Connection: close",
+    "Keep_Alive: x",
+    "Max_Forwards: 0",
+)
+
+
+@pytest.mark.parametrize("line", FORWARDED + ALIASES)
+async def test_what_tells_of_earlier_hops_and_what_only_looks_like_framing_is_dropped(bench: Bench, line: str) -> None:
+    """oauth2-proxy CVE-2025-64484: an upstream of CGI's kind reads ``X_Forwarded_For`` as ``X-Forwarded-For``."""
+    for listener, request in (("egress", get(f"{URL}/", line, "X: 1")), ("orders", path("/", line, "X: 1"))):
+        await bench.prove(Case(request, (served("GET /"),), (leaves("GET /", "X: 1"),), listener=listener))
+
+
+async def test_all_of_them_at_once_leave_nothing_either(bench: Bench) -> None:
+    request = post(f"{URL}/", b"body", *FORWARDED, *ALIASES, "X-Forward: stays", "Content-Length-X: stays")
+    left = leaves("POST /", "X-Forward: stays", "Content-Length-X: stays", body=b"body")
+    await bench.prove(Case(request, (served("POST /", 4),), (left,)))

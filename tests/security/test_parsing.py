@@ -98,6 +98,8 @@ async def test_another_protocol_altogether_is_refused(bench: Bench) -> None:
 
 async def test_a_few_empty_lines_before_a_request_are_ignored_and_many_refused(bench: Bench) -> None:
     await bench.prove(Case(b"\r\n\r\n" + get(f"{URL}/"), (served("GET /"),), (leaves("GET /"),)))
+    for bare in (b"\n", b"\r", b"\r\r\n", b"\r\n\n"):
+        await bench.prove(refusal(bare + get(f"{URL}/"), 400, "bad_request"))
     await bench.prove(refusal(b"\r\n" * 20 + get(f"{URL}/"), 400, "bad_request", splits=False))
 
 
@@ -132,10 +134,11 @@ async def test_a_request_line_without_an_end_is_a_414_before_it_has_one(bench: B
 
 
 async def test_a_trailer_over_its_limit_is_refused_and_the_request_never_ends(bench: Bench) -> None:
+    lead = get(f"{URL}/", "Transfer-Encoding: chunked", method="PUT") + b"2\r\nab\r\n0\r\n"
+    begun = (leaves("PUT /", body=b"ab", chunked=True, whole=False),)
     for trailer in (b"X: " + b"y" * 9000, b"X: y\r\n" * 4000):
-        sent = get(f"{URL}/", "Transfer-Encoding: chunked", method="PUT") + b"2\r\nab\r\n0\r\n" + trailer
-        begun = (leaves("PUT /", body=b"ab", chunked=True, whole=False),)
-        await bench.prove(refusal(sent, 400, "bad_request", begun=begun))
+        wanted = refusal(trailer, 431, "head_too_large", begun=begun, lead=lead, splits=len(trailer) < 10_000)
+        await bench.prove(wanted)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

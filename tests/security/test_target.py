@@ -158,6 +158,7 @@ FORMS: Final = {
     "CONNECT with a path": f"CONNECT {API}:443/ HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT in absolute-form": f"CONNECT http://{API}:443 HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT in origin-form": f"CONNECT / HTTP/1.1\r\n{HOST}\r\n",
+    "CONNECT with a bare LF before the host": f"CONNECT \n{API}:80 HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT to port 0": f"CONNECT {API}:0 HTTP/1.1\r\n{HOST}\r\n",
 }
 
@@ -185,6 +186,12 @@ BAD_TARGETS: Final = {
     "a NUL": f"{URL}/\0",
     "a tab": f"{URL}/\t",
     "a bare CR": f"{URL}/\rx",
+    "a bare LF": f"{URL}/\nx",
+    "a bare LF and a field": f"{URL}/\nX:y",
+    "a bare LF and a field, in the query": f"{URL}/?q\nX:y",
+    "a bare LF and a field, in the host": f"http://{API}\nX:y",
+    "a bare LF and a field, for the host": "http://\na:80",
+    "a bare LF at the end": f"{URL}/\n",
     "not ASCII": f"{URL}/\xe9",
     "a backslash": f"{URL}\\@stranger.test/",
     "another scheme": f"ftp://{API}/",
@@ -198,6 +205,14 @@ BAD_TARGETS: Final = {
 @pytest.mark.parametrize("case", BAD_TARGETS)
 async def test_a_target_that_two_readers_could_read_differently_is_refused(bench: Bench, case: str) -> None:
     await bench.prove(refusal(f"GET {BAD_TARGETS[case]} HTTP/1.1\r\n{HOST}\r\n", 400, "bad_request"))
+
+
+@pytest.mark.parametrize("target", ["/\nX:y", "/v1/x\nX:y", "/?q\nTransfer-Encoding:x", "*\nX:y", "\n/", "/\n"])
+async def test_a_line_end_inside_a_target_never_leaves(bench: Bench, target: str) -> None:
+    """The parser takes it for the end of a request line of HTTP/0.9, and the rest of the line for a field."""
+    await bench.prove(
+        refusal(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400, "bad_request", listener="orders")
+    )
 
 
 async def test_a_long_target_is_a_414(bench: Bench) -> None:
