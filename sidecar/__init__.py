@@ -21,7 +21,8 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
                         ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
                         ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
-                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``connection`` one client, ``listener``
+                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
+                        ``listener``
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload

@@ -180,7 +180,9 @@ class Sidecar:
         by_name = {each.name: each for each in configuration.listeners}
         for listener in self.listeners:
             listener.entrance = _entrance(by_name[listener.name], table)
-            listener.admission = read_once.admissions[listener.name]
+            admission = read_once.admissions[listener.name]
+            if admission is None or not admission.is_as(listener.admission):  # open tunnels know theirs by identity
+                listener.admission = admission
             listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)

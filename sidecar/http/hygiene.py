@@ -36,6 +36,14 @@ _ALIAS: Final = b"(alias)"
 """What a name is taken for that differs from a handled one by ``_`` or ``.`` in the place of ``-``."""
 _FORWARDED: Final = b"forwarded"
 """What all the fields are taken for that tell of earlier hops: Forwarded (RFC 7239) and X-Forwarded-anything."""
+_OVERRIDE: Final = b"(override)"
+_OVERRIDES: Final = frozenset(
+    (
+        *(b"x-original-url", b"x-rewrite-url"),  # Symfony, Zend, IIS
+        *(b"x-http-method", b"x-http-method-override", b"x-method-override"),  # Google, Rails, Spring and their like
+    )
+)
+"""Fields by which an upstream may take another path or method than the request line's."""
 _AS_HYPHENS: Final = bytes.maketrans(b"_.", b"--")
 
 
@@ -69,6 +77,8 @@ class _RequestSpecial(_Special):
         plain = lower.translate(_AS_HYPHENS)
         if plain.startswith(b"x-forwarded"):
             return _FORWARDED
+        if plain in _OVERRIDES:
+            return _OVERRIDE
         if plain in self._handled:
             return plain if plain == lower else _ALIAS
         return b""
@@ -199,9 +209,13 @@ def _request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]:
     return method, target, minor
 
 
+_APART: Final = {b"authorization": "authorization", _FORWARDED: "forwarded", _OVERRIDE: "overrides"}
+"""Fields whose lines are kept apart, until it is decided whether they go on; and the attributes that hold them."""
+
+
 def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, codings: list[bytes]) -> None:
-    if name == b"authorization":
-        head.authorization.append(line)
+    if name in _APART:
+        getattr(head, _APART[name]).append(line)
     elif name == b"content-length":
         head.content_length = _content_length(value, head.content_length, BadRequest)
     elif name == b"transfer-encoding":
@@ -213,8 +227,6 @@ def _request_field(head: RequestHead, name: bytes, value: bytes, line: bytes, co
     elif name == b"via":
         head.via.append(value)
         head.lines.append(line)
-    elif name == _FORWARDED:
-        head.forwarded.append(line)
     elif name == b"max-forwards":
         _max_forwards(head, value, line)
     elif name in (b"origin", b"sec-fetch-site"):
@@ -278,6 +290,7 @@ def _apply_connection(head: RequestHead, nominated: frozenset[bytes]) -> None:
     named = nominated - _PERSISTENCE
     head.lines = _without(head.lines, named)
     head.forwarded = _without(head.forwarded, named)
+    head.overrides = _without(head.overrides, named)
     if b"authorization" in named:
         head.authorization = []
     if b"expect" in named:

@@ -38,6 +38,7 @@ class RequestHead:
         via: the values of the Via lines (which stay in ``lines``).
         browser: what a browser says of the page a request comes from: Origin and Sec-Fetch-Site (which stay, too).
         forwarded: the raw lines of Forwarded and X-Forwarded-*, under whatever spelling; not among ``lines``.
+        overrides: the raw lines of fields by which some upstreams replace path or method; not among ``lines``.
         max_forwards: how many hops a TRACE or OPTIONS may still make; None when not sent, or with other methods.
         proxy_authorization: the value of Proxy-Authorization, which is never passed on.
     """
@@ -55,6 +56,7 @@ class RequestHead:
         "max_forwards",
         "method",
         "minor",
+        "overrides",
         "proxy_authorization",
         "target",
         "upgrade",
@@ -76,6 +78,7 @@ class RequestHead:
         self.via: list[bytes] = []
         self.browser: list[tuple[bytes, bytes]] = []
         self.forwarded: list[bytes] = []
+        self.overrides: list[bytes] = []
         self.max_forwards: int | None = None
         self.proxy_authorization: bytes | None = None
 

@@ -50,6 +50,18 @@ class Admission(abc.ABC):
         """
 
     @abc.abstractmethod
+    def is_as(self, other: Admission | None) -> bool:
+        """Whether the other one lets in just whom this one does."""
+
+    def check_tunnel(self, connection: Connection) -> None:  # noqa: ARG002 - one form asks the kernel
+        """Look at a request inside a tunnel whose CONNECT another admission let in.
+
+        Raises:
+            ProxyAuthRequired, PeerRefused
+        """
+        raise ProxyAuthRequired("who may use this listener has changed since the tunnel was opened: open a new one")
+
+    @abc.abstractmethod
     def check(self, head: RequestHead, raw: bytes, connection: Connection) -> None:
         """Look at a request.
 
@@ -67,10 +79,13 @@ class ProxyPassword(Admission):
     """``Proxy-Authorization: Basic`` with any user name and this password (RFC 7617); the head never holds the field's
     line, so it is not passed on."""
 
-    __slots__ = ("_password",)
+    __slots__ = ("password",)
 
     def __init__(self, password: Secret) -> None:
-        self._password = password
+        self.password = password
+
+    def is_as(self, other: Admission | None) -> bool:
+        return isinstance(other, ProxyPassword) and other.password == self.password
 
     def check(self, head: RequestHead, raw: bytes, connection: Connection) -> None:  # noqa: ARG002 - as all forms have it
         if head.proxy_authorization is None:
@@ -78,7 +93,7 @@ class ProxyPassword(Admission):
         password = basic_password(head.proxy_authorization)
         if password is None:
             raise ProxyAuthRequired("Proxy-Authorization is not Basic with a user name and a password")
-        if not hmac.compare_digest(password, self._password.reveal().encode()):
+        if not hmac.compare_digest(password, self.password.reveal().encode()):
             raise ProxyAuthRequired("the proxy password is not the right one")
 
 
@@ -106,15 +121,18 @@ class ListenerKey(Admission):
         SecretMissing: no request could carry the value.
     """
 
-    __slots__ = ("_key", "_start")
+    __slots__ = ("key", "start")
 
     def __init__(self, header: str, key: Secret) -> None:
         if _UNSENDABLE.search(key.reveal()):
             raise SecretMissing(
                 "the value holds a control character or outer white space, so no header field can carry it"
             )
-        self._start = header.lower().encode() + b":"
-        self._key = key
+        self.start = header.lower().encode() + b":"
+        self.key = key
+
+    def is_as(self, other: Admission | None) -> bool:
+        return isinstance(other, ListenerKey) and (other.start, other.key) == (self.start, self.key)
 
     def check(self, head: RequestHead, raw: bytes, connection: Connection) -> None:  # noqa: ARG002 - as all forms have it
         values, rest = self._apart(head.lines)
@@ -125,12 +143,12 @@ class ListenerKey(Admission):
             raise KeyRefused("this listener wants its key in a header field: see auth in its configuration")
         if len(values) > 1:
             raise KeyRefused("the field with the listener's key stands there more than once")
-        if not hmac.compare_digest(values[0], self._key.reveal().encode()):
+        if not hmac.compare_digest(values[0], self.key.reveal().encode()):
             raise KeyRefused("the listener's key is not the right one")
 
     def _apart(self, lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The values of the field, and the lines without it."""
-        start, length = self._start, len(self._start)
+        start, length = self.start, len(self.start)
         values, rest = [], []
         for line in lines:
             if line[:length].lower() == start:
@@ -148,14 +166,20 @@ class PeerUsers(Admission):
         peer_uid: whose process is at the other end of a connection; None if the kernel does not say.
     """
 
-    __slots__ = ("_peer_uid", "_uids")
+    __slots__ = ("_peer_uid", "uids")
 
     def __init__(self, uids: frozenset[int], peer_uid: PeerUid) -> None:
-        self._uids = uids
+        self.uids = uids
         self._peer_uid = peer_uid
 
+    def is_as(self, other: Admission | None) -> bool:
+        return isinstance(other, PeerUsers) and other.uids == self.uids
+
+    def check_tunnel(self, connection: Connection) -> None:
+        self.meet(connection)
+
     def meet(self, connection: Connection) -> None:
-        if self._peer_uid(connection) not in self._uids:
+        if self._peer_uid(connection) not in self.uids:
             raise PeerRefused("processes of this user may not use the socket: see peer_uids in its configuration")
 
     def check(self, head: RequestHead, raw: bytes, connection: Connection) -> None:  # noqa: ARG002 - as all forms have it

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sidecar.config.model import Limits
     from sidecar.http.message import RequestHead
+    from sidecar.proxy.admission import Admission
     from sidecar.proxy.authority import Authority
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway, Generation
@@ -33,11 +34,15 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Inside(NamedTuple):
-    """Requests inside the tunnel are read here, and all of them are for this authority, by this scheme."""
+    """Requests inside the tunnel are read here, and all of them are for this authority, by this scheme.
+
+    ``admission`` is what the CONNECT was let in by.
+    """
 
     scheme: str
     authority: Authority
     meters: RouteMeters
+    admission: Admission | None
 
 
 class Intercepted(NamedTuple):
@@ -56,7 +61,9 @@ class Opaque(NamedTuple):
     meters: RouteMeters
 
 
-def plan(head: RequestHead, entrance: Entrance, generation: Generation) -> Inside | Intercepted | Opaque:
+def plan(
+    head: RequestHead, entrance: Entrance, generation: Generation, admission: Admission | None
+) -> Inside | Intercepted | Opaque:
     """Which kind of tunnel a CONNECT asks for.
 
     Raises:
@@ -68,11 +75,12 @@ def plan(head: RequestHead, entrance: Entrance, generation: Generation) -> Insid
     authority = connect_authority(head)
     routes = generation.table.candidates("http", authority).routes
     if routes and (authority.port == 80 or not routes[0].tls):
-        return Inside("http", authority, routes[0].meters)
+        return Inside("http", authority, routes[0].meters, admission)
     route = generation.table.tunnelled(authority)
     if route is not None and route.intercept and generation.local_ca is not None:
         ca = generation.local_ca
-        return Intercepted(Inside("https", authority, route.meters), ca, ca.context_for(authority.host))
+        inside = Inside("https", authority, route.meters, admission)
+        return Intercepted(inside, ca, ca.context_for(authority.host))
     if route is not None:
         return Opaque(authority, route, route.meters)
     if not generation.forwards_unmatched:

@@ -24,9 +24,8 @@ from sidecar.http.message import END_OF_HEAD, RequestHead
 from sidecar.proxy import connect
 from sidecar.proxy.answers import answer_as_last
 from sidecar.proxy.ending import FLUSH_SECONDS, LINGER_BYTES, LINGER_SECONDS, break_off
-from sidecar.proxy.entrance import TunnelEntrance
-from sidecar.proxy.exchange import refuse_loop
 from sidecar.proxy.intercept import TLSLayer
+from sidecar.proxy.reception import pass_on, receive
 from sidecar.proxy.relay import Relay
 from sidecar.proxy.tunnel import Given, Tunnel
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
@@ -233,17 +232,10 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error, head)
 
     def _serve(self, head: RequestHead, raw: bytes) -> None:
-        generation = self.gateway.generation
-        if head.via:
-            refuse_loop(head, self.gateway.pseudonym)
-        admission = self._listener.admission
-        if admission is not None and self._inside is None:
-            admission.check(head, raw, self._transport)
-        elif admission is not None:
-            admission.meet(self._transport)  # a reload may have removed the user
-        entrance = self._listener.entrance  # of a listener that was removed: one that admits nothing
-        if self._inside is not None and not self._listener.retired:
-            entrance = TunnelEntrance(generation.table.candidates(self._inside.scheme, self._inside.authority))
+        gateway, listener, inside = self.gateway, self._listener, self._inside
+        generation, entrance = gateway.generation, listener.entrance
+        if head.via or inside is not None or listener.admission is not None:
+            entrance = receive(head, raw, listener=listener, inside=inside, transport=self._transport, gateway=gateway)
         if head.method == b"CONNECT":
             self._open_tunnel(head, entrance, generation)
             return
@@ -251,8 +243,8 @@ class ClientConnection(asyncio.Protocol):
         route = None
         if candidates.routes or not generation.forwards_unmatched:
             route = candidates.match(head.method, path)
-        if head.forwarded and (route is None or self._listener.trusts_forwarded):
-            head.lines += head.forwarded  # what gets no token goes on untouched
+        if head.forwarded or head.overrides:
+            pass_on(head, route, trusts_forwarded=listener.trusts_forwarded)
         if head.max_forwards is not None and self._ends_here(head, head.max_forwards, route):
             return
         origin, host = candidates.leg(route)
@@ -284,6 +276,8 @@ class ClientConnection(asyncio.Protocol):
             data = bytes(self._buffer)
             self._buffer.clear()
             self.data_received(data)
+        if self._half_closed and self._phase is Phase.BODY:
+            self._close()  # the rest will never come
 
     def _read_body(self, data: bytes) -> None:
         relay, decoder = self._relay, self._decoder
@@ -309,7 +303,7 @@ class ClientConnection(asyncio.Protocol):
     # --- becoming something else ---
 
     def _open_tunnel(self, head: RequestHead, entrance: Entrance, generation: Generation) -> None:
-        way = connect.plan(head, entrance, generation)
+        way = connect.plan(head, entrance, generation, self._listener.admission)
         match way:
             case connect.Inside():
                 self._inside = way

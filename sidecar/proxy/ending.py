@@ -24,6 +24,6 @@ def break_off(transport: asyncio.Transport, *, in_the_middle: bool) -> None:
     make it look whole (RFC 9112 section 8)."""
     if in_the_middle or transport.get_write_buffer_size():
         sock = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
     transport.abort()

@@ -19,6 +19,6 @@ def peer_uid(connection: Connection) -> int | None:
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(raw)
-    except (AttributeError, OSError, struct.error):  # a system without the option, a socket of another kind, or closed
+    except (AttributeError, OSError, ValueError, struct.error):  # no such option, another kind of socket, or closed
         return None
     return int(uid)

@@ -413,3 +413,54 @@ async def test_a_user_whom_a_reload_removes_is_refused_inside_a_tunnel_too(rig: 
         assert await rig.sidecar.reload(rig.file)
         assert (await kept.ask(path("/", host=API))).reason == "peer_refused"
     assert len(rig.secure.requests) == 1
+
+
+AUTHORIZED: Final = f"Proxy-Authorization: {basic('any:' + PASSWORD)}"
+
+
+@pytest.mark.parametrize("way", ["inside", "intercepted"])
+async def test_a_password_that_a_reload_changes_ends_what_an_open_tunnel_may(rig: Rig, way: str) -> None:
+    changes = {"listeners": [GUARDED], "routes": [rig.route(intercept=True)], "interception": rig.interception()}
+    await rig.start(**changes)
+    client = await rig.client()
+    await client.tunnel(f"{API}:80" if way == "inside" else f"{API}:{rig.secure.port}", AUTHORIZED)
+    if way == "intercepted":
+        await client.start_tls(rig.inside(), API)
+    request = path("/", host=API if way == "inside" else f"{API}:{rig.secure.port}")
+    assert (await client.ask(request)).status == 200
+
+    rig.file.write_text(rig.text(rig.configuration(**changes)))
+    assert await rig.sidecar.reload(rig.file)
+    assert (await client.ask(request)).status == 200  # the same password: nothing has changed for it
+
+    changed = {**GUARDED, "auth": {"proxy_password": "another-password"}}
+    rig.file.write_text(rig.text(rig.configuration(**changes | {"listeners": [changed]})))
+    assert await rig.sidecar.reload(rig.file)
+    answer = await client.ask(request)
+    assert (answer.status, answer.reason, answer.value("Connection")) == (407, "proxy_auth_required", "close")
+    assert len(rig.secure.requests) == 2
+
+
+def test_an_admission_knows_one_that_lets_in_the_same() -> None:
+    def read(reference: SecretReference) -> Secret:
+        return reference.read()
+
+    def built(**auth: Any) -> Admission | None:
+        return admission(ListenerAuth(**auth), read, lambda _: 1)
+
+    def inline(text: str) -> SecretReference:
+        return SecretReference.parse(text, allow_inline=True)
+
+    forms: list[dict[str, Any]] = [
+        {"proxy_password": inline("one")},
+        {"proxy_password": inline("two")},
+        {"header": "X-Key", "value": inline("one")},
+        {"header": "X-Other", "value": inline("one")},
+        {"peer_uids": (1,)},
+        {"peer_uids": (1, 2)},
+    ]
+    for number, form in enumerate(forms):
+        one = built(**form)
+        assert one is not None
+        assert not one.is_as(None)
+        assert [one.is_as(built(**other)) for other in forms] == [other == number for other in range(len(forms))]

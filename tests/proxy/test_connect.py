@@ -38,7 +38,7 @@ def generation(*, forwards_unmatched: bool = False) -> Generation:
 
 def planned(target: bytes, *, forwards_unmatched: bool = False) -> Inside | Intercepted | Opaque:
     now = generation(forwards_unmatched=forwards_unmatched)
-    return plan(RequestHead(b"CONNECT", target, 1), ForwardEntrance(now.table), now)
+    return plan(RequestHead(b"CONNECT", target, 1), ForwardEntrance(now.table), now, None)
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_only_a_forward_listener_opens_tunnels() -> None:
     now = generation()
     entrance: Entrance = reverse_entrance(now.table, "https://api.example.com", (), "127.0.0.1")
     with pytest.raises(BadRequest):
-        plan(RequestHead(b"CONNECT", b"api.example.com:443", 1), entrance, now)
+        plan(RequestHead(b"CONNECT", b"api.example.com:443", 1), entrance, now, None)
