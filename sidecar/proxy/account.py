@@ -44,11 +44,6 @@ class Account:
         """What follows is the time of others."""
         self._overhead += perf_counter() - self._mark
 
-    def inject(self, result: str) -> None:
-        """Count what became of the token."""
-        self.injection = result
-        self.meters.injections[result].value += 1
-
     def close(
         self, gateway: Gateway, head: RequestHead, *, listener: str, host: bytes, path: bytes, token: int
     ) -> None:
@@ -65,6 +60,8 @@ class Account:
         meters.in_flight.value -= 1
         meters.duration.observe(duration)
         meters.answered(head.method, self.status).value += 1
+        if self.injection:
+            meters.injections[self.injection].value += 1
         gateway.metrics.overhead.observe(self._overhead)
         if gateway.access_log is not None:
             gateway.access_log.request(

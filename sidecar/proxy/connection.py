@@ -103,7 +103,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             error = Overloaded("too many connections to the sidecar")
             self.write(self.gateway.answer(error, method=b"", close=True))
-            self._linger()
+            if self.gateway.is_flooded:
+                self._transport.close()  # no time for a last answer to be read
+            else:
+                self._linger()
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Read requests from this transport."""

@@ -77,10 +77,8 @@ def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:
         raise LoopDetected("the upstream of this request leads back to the sidecar")
 
 
-def body_too_long(length: int, limit: int) -> ContentTooLarge | None:
-    """The refusal of a request's body of this length, or of so much of it; None if it is within ``limits.body``."""
-    if not limit or length <= limit:
-        return None
+def body_too_long(limit: int) -> ContentTooLarge:
+    """The refusal of a body beyond ``limits.body``."""
     return ContentTooLarge(f"the request body is longer than {limit} bytes")
 
 

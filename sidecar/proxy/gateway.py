@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 COMPLAINT_INTERVAL_SECONDS: Final = 10.0
 """One log line per route and reason in this time; the metrics count every case."""
 _MAX_BYPASSED_HOSTS: Final = 256
+MOST_LINGERING: Final = 128
+"""Connections beyond the limit that get the time to read why they are refused."""
 
 
 class Generation:
@@ -137,6 +139,11 @@ class Gateway:
         if budget.is_strained:
             self.pool.distrust(origin, now)
         return allowed
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so many connections are open beyond the limit that those who are refused are not waited for."""
+        return self.open_connections > self.generation.limits.connections + MOST_LINGERING
 
     def date(self) -> bytes:
         """The Date field's value, made once a second (RFC 9110 section 6.6.1)."""

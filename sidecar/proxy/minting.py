@@ -18,7 +18,7 @@ import datetime
 import os
 import ssl
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,7 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.config import local_ca
 from sidecar.config.hosts import is_address
-from sidecar.errors import InternalError, TunnelDenied
+from sidecar.errors import InternalError, Overloaded, TunnelDenied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     Connection = ssl.SSLSocket | ssl.SSLObject
     NameCheck = Callable[[Connection, str | None, ssl.SSLContext], int | None]
 
+MOST_MINTED: Final = 64
+MINTING_SECONDS: Final = 10.0
+"""New hosts in this time, at most: each takes more than a millisecond in which nothing else is served, before the
+client has shown that it means TLS. A client that makes up names below a wildcard could keep the loop from all else."""
 MOST_CONTEXTS: Final = 256
 """At 34 KiB each, 9 MiB at most. Only a route with a wildcard can have so many hosts."""
 LIFETIME: Final = datetime.timedelta(days=7)
@@ -84,6 +88,7 @@ class LocalCA:
         self._clock = clock
         self._most = most_contexts
         self._contexts: OrderedDict[str, _Minted] = OrderedDict()
+        self._minted: deque[float] = deque(maxlen=MOST_MINTED)
         self._refused: weakref.WeakSet[Connection] = weakref.WeakSet()
         # One key for every leaf: they live in the same memory, so a key each would protect nothing.
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
@@ -110,6 +115,7 @@ class LocalCA:
 
         Raises:
             TunnelDenied: the CA does not cover the host, or is out of its time.
+            Overloaded: too many new hosts at once.
             InternalError: the system does not let the certificate be put into use.
         """
         now = self._clock.wall()
@@ -131,6 +137,9 @@ class LocalCA:
 
     def _mint(self, host: str, now: float) -> _Minted:
         self._refuse(host, now)
+        if len(self._minted) == MOST_MINTED and 0 <= self._clock.now() - self._minted[0] < MINTING_SECONDS:
+            raise Overloaded("certificates for too many new hosts are wanted at once")
+        self._minted.append(self._clock.now())
         leaf = self._sign(host, datetime.datetime.fromtimestamp(int(now), datetime.UTC))
         context = _server_context(self._key_pem + leaf.public_bytes(serialization.Encoding.PEM) + self._chain_pem)
         context.sni_callback = self._name_check(host)

@@ -127,12 +127,12 @@ class Relay:
         self._meters.in_flight.value += 1
         route = self._route
         try:
-            if (too_long := body_too_long(self._head.content_length or 0, self._generation.limits.body)) is not None:
-                raise too_long
+            if self._replay is not None and 0 < self._generation.limits.body < (self._head.content_length or 0):
+                raise body_too_long(self._generation.limits.body)
             if route is None:
                 self._connect(own_authorization(self._head))
             elif self._head.authorization and not wants_token(self._head, route):
-                self._account.inject(ALREADY_PRESENT)
+                self._account.injection = ALREADY_PRESENT
                 self._connect(own_authorization(self._head))
             else:
                 now = self._gateway.now()
@@ -148,7 +148,7 @@ class Relay:
         try:
             token = await route.credential.wait()
         except TokenUnavailable:
-            self._account.inject(NO_TOKEN)
+            self._account.injection = NO_TOKEN
             if not route.fail_open:
                 raise
             self._account.works()
@@ -159,7 +159,7 @@ class Relay:
 
     def _inject(self, token: PublishedToken, now: float) -> None:
         self._token = token
-        self._account.inject(INJECTED if now < token.expires_at else STALE_TOKEN)
+        self._account.injection = INJECTED if now < token.expires_at else STALE_TOKEN
         self._connect(token.header)
 
     def _connect(self, authorization: bytes) -> None:
@@ -219,8 +219,8 @@ class Relay:
     def request_continues(self, data: bytes, ended: bool) -> None:
         """More of the request's body, without the framing it came in."""
         received = self._account.received = self._account.received + len(data)
-        if (too_long := body_too_long(received, self._generation.limits.body)) is not None:
-            self.fail(too_long)
+        if 0 < self._generation.limits.body < received:
+            self.fail(body_too_long(self._generation.limits.body))
             return
         if self._head.chunked:
             data = encode_chunk(data, last=ended)
@@ -443,7 +443,7 @@ class Relay:
         elif isinstance(error, Denied):
             self._gateway.count_denied(error)
             if self._route is not None:
-                self._account.inject(DENIED)
+                self._account.injection = DENIED
         self._gateway.complain(self._meters, error)
         if self._response_started:
             self._abort_client()

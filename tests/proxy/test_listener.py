@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -156,3 +156,16 @@ async def test_a_reload_can_change_the_mode_of_a_socket_that_stays_open(rig: Rig
     with pytest.raises(CannotBind, match="there is no group"):
         listener.adopt(Bind(path=str(file), mode=0o660, group="no-such-group"))
     assert listener.bind == Bind(path=str(file), mode=0o660)
+
+
+async def test_a_flood_of_connections_beyond_the_limit_is_not_waited_for(rig: Rig, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sidecar.proxy.gateway.MOST_LINGERING", 2)
+    await rig.start(limits={"connections": 1})
+    first = await rig.client()
+    refused = [await rig.client() for _ in range(10)]
+    for client in refused:
+        received, _ = await client.rest()
+        assert received.startswith(b"HTTP/1.1 503 ")
+        await client.close()
+    await until(lambda: rig.total("connections_open") == 1, "nobody lingers")
+    assert (await first.ask(get(f"http://{API}/"))).status == 200

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sidecar.config import local_ca
 from sidecar.config.model import Interception
-from sidecar.errors import InternalError, TunnelDenied
+from sidecar.errors import InternalError, Overloaded, TunnelDenied
 from sidecar.proxy import minting
 from sidecar.proxy.minting import LocalCA
 from sidecar.secrets import SecretReference
@@ -468,3 +468,17 @@ def test_session_keys_are_written_nowhere(authority: LocalCA, tmp_path: Path, mo
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
 
     assert authority.context_for("api.example.com").keylog_filename is None
+
+
+def test_new_hosts_are_not_minted_faster_than_the_loop_can_bear() -> None:
+    clock = Today()
+    authority = LocalCA(make(["*.example.org"]), clock)
+    for number in range(minting.MOST_MINTED):
+        authority.context_for(f"h{number}.example.org")
+    with pytest.raises(Overloaded):
+        authority.context_for("one-more.example.org")
+    authority.context_for("h0.example.org")  # those that are there are handed out
+
+    clock.slip(minting.MINTING_SECONDS)
+    authority.context_for("one-more.example.org")
+    assert repr(authority) == f"<LocalCA {minting.MOST_MINTED + 1} contexts>"
