@@ -101,6 +101,7 @@ def targets(results: Results) -> list[Target]:
         Target("CPU per request, 1 KiB, plain upstream", "of Envoy's", 0.65, beside_envoy("1k-plain", _cpu)),
         Target("CPU per request, 1 KiB, TLS upstream", "of Envoy's", 0.85, beside_envoy("1k-tls", _cpu)),
         Target("CPU per request, 1 MiB, plain upstream", "of Envoy's", 0.80, beside_envoy("1m-plain", _cpu)),
+        Target("CPU per request, 1 MiB, TLS upstream", "of Envoy's", 1.20, beside_envoy("1m-tls", _cpu)),
         Target("p99 latency, 1 KiB, plain upstream", "of Envoy's", 1.0, beside_envoy("1k-plain", _p99)),
         Target("p99 latency, 1 KiB, TLS upstream", "of Envoy's", 1.0, beside_envoy("1k-tls", _p99)),
         Target("RSS, idle with two credentials", "MiB", 48, footprint.idle.rss if footprint else None),

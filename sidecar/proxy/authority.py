@@ -109,12 +109,18 @@ class Target(NamedTuple):
     """Origin-form: path and query as sent; ``/`` for none (RFC 9112 section 3.2.1)."""
 
 
+_USUAL: Final = b"http://"
+
+
 def split_absolute(target: bytes, method: bytes) -> Target:
     """Take an absolute-form target apart (RFC 9112 section 3.2.2).
 
     Raises:
         BadRequest: not http or https, or no host.
     """
+    end = target.find(b"/", len(_USUAL))
+    if end > 0 and target.startswith(_USUAL) and b"?" not in target[:end]:
+        return Target("http", target[len(_USUAL) : end], target[end:])  # what nearly every target is
     scheme, separator, rest = target.partition(b"://")
     name = scheme.lower().decode("ascii", "replace")
     if not separator or name not in DEFAULT_PORTS:
