@@ -468,3 +468,22 @@ async def test_a_port_scan_costs_nothing(rig: Rig) -> None:
     await assert_goes_on(client)
     await rig.at_rest()
     assert sidecar.gateway.open_connections == 1
+
+
+async def test_a_body_that_a_half_closed_client_never_sent_whole_is_not_waited_for(rig: Rig) -> None:
+    await rig.start()
+    client = await rig.client()
+    release = asyncio.Event()
+
+    async def slow(request: Request) -> None:
+        await release.wait()
+        await request.connection.send(ok(b"first"))
+
+    rig.secure.reply(slow)
+    await client.send(get(f"{URL}/") + post(f"{URL}/", b"abc")[:-1])
+    client.end()
+    await rig.secure.next_request()
+    release.set()
+    assert (await client.answer()).body == b"first"
+    await client.rest()  # within the client's patience, far below body_idle
+    await rig.at_rest()
