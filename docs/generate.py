@@ -78,6 +78,9 @@ REMEDIES: Final = {
     "usage": "see `sidecar COMMAND --help`",
     "configuration_invalid": "correct what the message shows; it shows every error at once",
     "secret_missing": "put the secret where the configuration says, readable for the sidecar's user",
+    "store_unusable": "correct the store's path, key or permissions, as the message says",
+    "store_locked": "end the other process, or give each sidecar a login of its own",
+    "login_needed": "run `sidecar login` for the credential",
     "cannot_bind": "free the address, or choose another",
 }
 FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstream": "upstream", "sidecar": "sidecar"}

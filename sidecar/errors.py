@@ -335,6 +335,23 @@ class SecretMissing(StartupError):
     reason, title, exit_code = "secret_missing", "A secret cannot be read", 4
 
 
+class StoreUnusable(StartupError):
+    reason, title, exit_code = "store_unusable", "The store of refresh tokens cannot be used", 3
+
+
+class StoreLocked(StartupError):
+    """Another sidecar owns the grant: a refresh token has one owner."""
+
+    reason, title, exit_code, retryable = "store_locked", "Another process owns the refresh token", 8, True
+
+
+class LoginNeeded(StartupError):
+    """No request was sent, or none that could help: the consent of a person is not there, or its last refresh token is
+    spent."""
+
+    reason, title, exit_code = "login_needed", "Somebody has to log in", 6
+
+
 class CannotBind(StartupError):
     reason, title, exit_code = "cannot_bind", "A listener cannot be opened", 8
 

@@ -27,7 +27,8 @@ TOKEN_REASONS = {
     "malformed",
     "refused",
 }
-EXIT_CODES = {"usage": 2, "configuration_invalid": 3, "secret_missing": 4, "cannot_bind": 8}
+EXIT_CODES = {"usage": 2, "configuration_invalid": 3, "secret_missing": 4, "login_needed": 6}
+EXIT_CODES |= {"store_unusable": 3, "store_locked": 8, "cannot_bind": 8}
 
 
 def tree(root: type[SidecarError] = SidecarError) -> list[type[SidecarError]]:

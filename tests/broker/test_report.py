@@ -9,7 +9,15 @@ import msgspec
 import pytest
 
 from sidecar.broker.report import NEXT_STEPS
-from sidecar.errors import InternalError, SecretMissing, TokenRequestError, leaves
+from sidecar.errors import (
+    InternalError,
+    LoginNeeded,
+    SecretMissing,
+    StoreLocked,
+    StoreUnusable,
+    TokenRequestError,
+    leaves,
+)
 from sidecar.simulation.idp import Step
 from sidecar.telemetry.metrics import STATES
 from tests.broker.conftest import DOWN, LIMITS, House, LogLines
@@ -127,5 +135,5 @@ async def test_no_token_and_no_secret_is_in_any_line(house: House, capsys: pytes
 
 
 def test_every_failure_has_a_next_step() -> None:
-    reasons = {leaf.reason for leaf in leaves(TokenRequestError)} | {SecretMissing.reason, InternalError.reason}
-    assert reasons == NEXT_STEPS.keys()
+    beside = {SecretMissing, InternalError, StoreUnusable, StoreLocked, LoginNeeded}
+    assert {leaf.reason for leaf in (*leaves(TokenRequestError), *beside)} == NEXT_STEPS.keys()
