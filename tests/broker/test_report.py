@@ -13,6 +13,7 @@ from sidecar.errors import (
     InternalError,
     LoginNeeded,
     SecretMissing,
+    SidecarError,
     StoreLocked,
     StoreUnusable,
     TokenRequestError,
@@ -135,5 +136,5 @@ async def test_no_token_and_no_secret_is_in_any_line(house: House, capsys: pytes
 
 
 def test_every_failure_has_a_next_step() -> None:
-    beside = {SecretMissing, InternalError, StoreUnusable, StoreLocked, LoginNeeded}
+    beside: set[type[SidecarError]] = {SecretMissing, InternalError, StoreUnusable, StoreLocked, LoginNeeded}
     assert {leaf.reason for leaf in (*leaves(TokenRequestError), *beside)} == NEXT_STEPS.keys()
