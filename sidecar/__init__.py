@@ -23,8 +23,10 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
                         ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
                         ``listener``
-admin/                  the telemetry server
+admin/                  ``page_server`` what both listeners for people and programs share; ``telemetry_server``;
+                        ``access`` o who may, and ``admin_server``
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
+read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command
 ======================  ===================================================================================

@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "app", "cli"),
+    *("simulation", "read_once", "app", "cli"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 
@@ -32,7 +32,7 @@ SANS_IO: Final = frozenset(
         *("oauth/token", "oauth/inputs", "oauth/client_auth", "oauth/grants", "oauth/discovery", "oauth/dpop"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
-        "proxy/exchange",
+        *("proxy/exchange", "admin/access"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))
