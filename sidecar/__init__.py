@@ -9,7 +9,8 @@ errors            o     one tree; each leaf says its reason word, whose fault, r
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
 telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
-config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
+config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
+                        in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
