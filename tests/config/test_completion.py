@@ -71,5 +71,5 @@ def test_the_authentication_follows_from_what_is_given() -> None:
         "grant: client_credentials", "token_url: https://a.example", "client_id: a", "client_secret: env:S"
     )
     assert basic.client_auth == "client_secret_basic"
-    public = completed("grant: token_exchange", url, "subject_token: env:S")
+    public = completed("grant: token_exchange", "token_url: https://a.example", "subject_token: env:S")
     assert public.client_auth == "none"
