@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 
 from sidecar.errors import TokenRefused
-from sidecar.oauth.client_auth import TokenRequest, authenticate
+from sidecar.oauth.client_auth import TokenRequest, proof
+from sidecar.oauth.inputs import Inputs
 from sidecar.oauth.token import Expected
 
 if TYPE_CHECKING:
@@ -32,19 +33,21 @@ def token_request(credential: Credential, *, token_url: str, secret: Secret) -> 
     """
     match credential.grant:
         case "client_credentials":
-            return authenticate(_client_credentials(credential, token_url), credential, secret)
+            return _client_credentials(credential, Inputs(token_url=token_url, wall=0.0, secret=secret))
         case grant:
             raise TokenRefused(f"grant {grant} is not supported by this version")
 
 
-def _client_credentials(credential: Credential, token_url: str) -> TokenRequest:
+def _client_credentials(credential: Credential, inputs: Inputs) -> TokenRequest:
     body = prepare_token_request(
         "client_credentials",
         body=_extra_fields(credential),
         scope=list(credential.scopes),
         audience=credential.audience,
     )
-    return TokenRequest(token_url, dict(HEADERS), body.encode())
+    proved = proof(credential, inputs)
+    body = "&".join((body, urlencode(proved.fields))) if proved.fields else body
+    return TokenRequest(inputs.token_url, {**HEADERS, **proved.headers}, body.encode())
 
 
 def _extra_fields(credential: Credential) -> str:
