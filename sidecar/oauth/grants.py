@@ -116,7 +116,9 @@ def _jwt_bearer(credential: Credential, inputs: Inputs) -> Fields:
     from sidecar.oauth.assertion import bearer_assertion  # brings cryptography with it
 
     in_assertion = credential.dialect.scope_in == "assertion"
-    statement = bearer_assertion(credential, inputs, scope=_scope(credential) if in_assertion else None)
+    audience = credential.assertion_audience or inputs.token_url
+    scope = _scope(credential) if in_assertion and credential.scopes else None
+    statement = bearer_assertion(credential, inputs, audience=audience, scope=scope)
     fields = [("grant_type", JWT_BEARER), ("assertion", statement)]
     return fields + _asked(credential, with_scope=not in_assertion)
 
@@ -139,7 +141,8 @@ def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
     if credential.private_key is not None:
         from sidecar.oauth.assertion import bearer_assertion
 
-        headers["Authorization"] = f"Bearer {bearer_assertion(credential, inputs)}"
+        statement = bearer_assertion(credential, inputs, audience=credential.assertion_audience, own_subject=False)
+        headers["Authorization"] = f"Bearer {statement}"
     elif inputs.subject_token is not None:
         name = credential.dialect.subject_field
         value = inputs.subject_token.reveal()
