@@ -10,6 +10,7 @@ IdP, or the IdP ahead of the file, costs one extra request and no token.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,10 @@ from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
 from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
+from sidecar.oauth.dpop import new_key, valid_nonce
 from sidecar.oauth.endpoint import Wire
 from sidecar.oauth.inputs import Inputs
+from sidecar.oauth.jws import signing_key
 from sidecar.oauth.token import error_code, json_object, parse
 from sidecar.secrets import SecretReference
 from sidecar.telemetry.log import get_logger
@@ -158,8 +161,6 @@ class IdP:
 
     def _takes_nonce(self, answer: Answer) -> bool:
         """Remember the nonce of an answer for the next proof; whether it brought one."""
-        from sidecar.oauth.dpop import valid_nonce
-
         nonce = valid_nonce(answer.headers.get("dpop-nonce", ""))
         self._nonce = nonce or self._nonce
         return nonce is not None
@@ -193,15 +194,17 @@ class IdP:
     async def _inputs(self, secret: Secret | None) -> Inputs:
         config = self._config
         if config.dpop and self.dpop is None:
-            from sidecar.oauth.dpop import new_key  # brings cryptography with it
-
             self.dpop = new_key()
+        key = self._key(secret)
+        if key is not None:
+            # Reading an RSA key checks its primes, 50 to 350 ms in which requests would wait; what is read is kept.
+            await asyncio.to_thread(signing_key, key, key_id=config.key_id, algorithm=config.assertion_algorithm)
         return Inputs(
             token_url=config.token_url or (await self._token_endpoint()),
             issuer=config.issuer,
             wall=self._clock.wall(),
             secret=secret if config.client_secret is not None else None,
-            private_key=self._key(secret),
+            private_key=key,
             certificate=self._read(None if config.certificate is None else SecretReference("file", config.certificate)),
             assertion=self._read(assertion_reference(config)),
             subject_token=self._read(config.subject_token),
