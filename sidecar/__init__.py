@@ -22,10 +22,10 @@ broker/                 ``policy`` o and ``breaker`` o decide; where tokens come
                         loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
-                        ``budget`` o, ``recovery`` by ``challenges`` o, ``proving``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
-                        ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
-                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
-                        ``listener``
+                        ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
+                        ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
+                        certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
+                        ``peer``, ``reception``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload
