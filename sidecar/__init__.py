@@ -14,8 +14,9 @@ config/                 ``model`` o the typed configuration; ``presets`` o the p
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
-oauth/                  ``inputs`` o of a request, ``grants`` o, ``client_auth`` o, ``dpop`` o its parts; ``token`` o
-                        its answer; ``discovery`` o; and ``endpoint``, the only one that does I/O
+oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
+                        request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
+                        and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``sealing`` and ``store`` keep refresh
                         tokens; ``broker`` holds them all

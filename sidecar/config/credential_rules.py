@@ -33,7 +33,7 @@ class Keys:
 
 _TOKEN_REQUEST: Final = (
     *("client_auth", "scopes", "required_scopes", "on_scope_missing", "audience", "token_params", "ca_file", "dpop"),
-    *("default_ttl", "dialect", "secret_max_age", "impersonation_url"),
+    *("default_ttl", "dialect", "secret_max_age", "impersonation_url", "token_issuer"),
 )
 """What every request to a token endpoint may have."""
 _SIGNED: Final = ("key_id", "assertion_algorithm", "assertion_audience", "assertion_subject", "assertion_claims")

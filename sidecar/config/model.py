@@ -192,6 +192,7 @@ class Credential(Model, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ()
     required_scopes: tuple[Scope, ...] = ()
     on_scope_missing: Literal["closed", "degraded"] = "closed"
+    token_issuer: Text | None = None
     audience: Text | None = None
     token_params: dict[Text, Parameter] = {}
     ca_file: FilePath | None = None

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def request(**fields: Any) -> TokenRequest:
-    credential = Credential(**{"grant": "client_credentials", "client_id": "me", **fields})
+    credential = Credential(
+        **{"grant": "client_credentials", "client_id": "me", "client_auth": "client_secret_basic", **fields}
+    )
     return token_request(credential, token_url="https://idp.test/token", secret=Secret("s"))
 
 
