@@ -27,7 +27,10 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
                         ``listener``
 admin/                  the telemetry server
-simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
+simulation/             for the demo and the tests. ``idp`` the mock identity provider's server, ``faults`` its script;
+                        ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
+                        checks and gives: ``client_auth``, ``grants``, ``tokens``. ``echo`` an API that wants its
+                        tokens; ``certificates``
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command
 ======================  ===================================================================================
