@@ -19,7 +19,7 @@ oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpo
                         and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``sealing`` and ``store`` keep refresh
-                        tokens; ``broker`` holds them all
+                        tokens, ``renewal`` spends them; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
                         ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,

@@ -12,10 +12,10 @@ answer is lost as well, nobody but a person can help for certain, and the creden
 tried slowly, and only when no access token is valid any more that its revocation could cost. Often enough the request
 never arrived, and the grant is sound.
 
-That a token is being spent is on disk before the request leaves: the next process has to know. What cannot be written is
-kept in memory, and serves; the log says so until the disk takes it.
+That a token is being spent is on disk before the request leaves: the next process has to know. What cannot be written
+is kept in memory, and serves; the log says so until the disk takes it.
 
-A request that was begun is not given up because its credential is: the answer may hold the only refresh token there is.
+A request that has begun is not given up because its credential is: the answer may hold the only refresh token there is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from sidecar.broker.store import Grant, fingerprint, new_lineage
 from sidecar.errors import (
     InvalidGrant,
     LoginNeeded,
-    RateLimited,
     SecretMissing,
     SidecarError,
     StoreUnusable,
@@ -60,13 +59,18 @@ CLOSE_SECONDS: Final = 3.0
 
 
 class Asks(Protocol):
-    """Sends one token request with a refresh token."""
+    """Sends token requests; ``IdP`` does.
+
+    Attributes:
+        dpop: the key that tokens are to be bound to.
+    """
 
     requests_sent: int
     limits: Limits
+    dpop: ProofKey | None
 
-    async def ask(self, *, refresh_token: Secret, dpop: ProofKey | None = None) -> Token:
-        """The token in the answer.
+    async def ask(self, refresh_token: Secret | None = None) -> Token:
+        """The token in the answer to one request.
 
         Raises:
             TokenRequestError: there is none; ``sent`` says whether the refresh token was presented.
@@ -117,7 +121,7 @@ class Renewal:
         self._lineage: str | None = None
         self._lost = 0
         """Answers lost in a row, of those that this lineage was owed by this process."""
-        self._token_ends_at = self._again_at_most = -math.inf
+        self._token_ends_at = -math.inf
         self._again_at = math.inf
         self.watches = False
         self.requests_sent = 0
@@ -150,6 +154,9 @@ class Renewal:
             task = self._spending = self._tasks.spawn(f"spend:{self._name}", self._outcome())
         try:
             outcome = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+            raise
         finally:
             if task.done():
                 self._spending = None
@@ -157,11 +164,9 @@ class Renewal:
             raise outcome
         return outcome
 
-    async def close(self) -> None:
-        """Let another process have the grant, when the answer that is under way has come or some seconds have passed."""
-        if self._spending is not None:
-            await asyncio.wait({self._spending}, timeout=CLOSE_SECONDS)
-        if self._spending is None or self._spending.done():
+    def close(self) -> None:
+        """Let another process have the grant, at the latest when the answer has come that is still under way."""
+        if self._spending is None:
             self._give_up()
         else:
             self._spending.add_done_callback(lambda _: self._give_up())
@@ -180,13 +185,15 @@ class Renewal:
             return exc
 
     async def _renew(self) -> Token:
+        if self._saving is not None:
+            await asyncio.wait({self._saving})  # what it writes is older than what comes now
         self._note()
         if self._ownership is None:
             self._ownership = await asyncio.to_thread(self._store.own, self._name)
         grant = await self._spendable()
-        dpop = ProofKey(grant.dpop_key) if grant.dpop_key else None
+        self._bind(grant)
         try:
-            token = await self._asks.ask(refresh_token=grant.refresh_token, dpop=dpop)
+            token = await self._asks.ask(grant.refresh_token)
         except SidecarError as exc:
             if (failure := await self._failed(grant, exc)) is exc:
                 raise
@@ -195,6 +202,11 @@ class Renewal:
             self.requests_sent = self._asks.requests_sent
         await self._keep(grant, token)
         return token
+
+    def _bind(self, grant: Grant) -> None:
+        key = self._asks.dpop
+        if grant.dpop_key is not None and (key is None or key.jwk != grant.dpop_key):
+            self._asks.dpop = ProofKey(grant.dpop_key)
 
     def _note(self) -> None:
         """Remember the inputs as they are before they are read."""
@@ -341,25 +353,28 @@ class Renewal:
 def _successor(before: Grant, token: Token, wall: float) -> Grant:
     """The grant after an answer (RFC 6749 section 6): with its refresh token, if it has another one."""
     ends_at = None if token.refresh_token_lifetime is None else wall + token.refresh_token_lifetime
-    scope = token.scope or before.scope
-    if not token.refresh_token or token.refresh_token == before.refresh_token:
-        return replace(before, spent_at=None, scope=scope, expires_at=before.expires_at if ends_at is None else ends_at)
-    return replace(
+    after = replace(
         before,
-        refresh_token=token.refresh_token,
-        obtained_at=wall,
-        expires_at=ends_at,
-        scope=scope,
-        rotates=True,
         spent_at=None,
+        scope=token.scope or before.scope,
+        dpop_key=token.dpop.jwk if token.dpop else before.dpop_key,
     )
+    if not token.refresh_token or token.refresh_token == before.refresh_token:
+        return after if ends_at is None else replace(after, expires_at=ends_at)
+    return replace(after, refresh_token=token.refresh_token, obtained_at=wall, expires_at=ends_at, rotates=True)
 
 
 def _is_lost(exc: SidecarError) -> bool:
-    """Whether the refresh token was presented and nobody knows what the IdP made of it.
+    """Whether the refresh token was presented, and nobody knows what the IdP made of it.
 
-    A parsed OAuth error, or being told to come back later, is an answer: nothing was issued with it.
+    A refusal is an answer (4xx, or a parsed OAuth error whatever the status): nothing was issued with it. A 5xx may be
+    a gateway's, for a request that was served behind it. A 200 that is no token for us may have been one.
     """
     if not isinstance(exc, TokenRequestError) or not exc.sent:
         return False
-    return not isinstance(exc, TerminalTokenError | RateLimited)
+    status = exc.http_status
+    if status is None:
+        return not isinstance(exc, TerminalTokenError)  # that is said of a request that could not be made
+    if status >= 500:
+        return exc.oauth_error != "temporarily_unavailable"
+    return status < 400 and exc.oauth_error is None
