@@ -9,23 +9,30 @@ errors            o     one tree; each leaf says its reason word, whose fault, r
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
 telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
-config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
+config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
+                        in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
-oauth/                  ``inputs`` o of a request, ``grants`` o, ``client_auth`` o, ``dpop`` o its parts; ``token`` o
-                        its answer; ``discovery`` o; and ``endpoint``, the only one that does I/O
-broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
-                        one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
+oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
+                        request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
+                        and ``endpoint``, the only one that does I/O
+broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
+                        ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
+                        ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
+                        ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
-                        ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
-                        ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
-                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
-                        ``listener``
+                        ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
+                        ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
+                        certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
+                        ``peer``, ``reception``, ``connection`` one client, ``listener``
 admin/                  ``page_server`` what both listeners for people and programs share; ``telemetry_server``;
-                        ``access`` o who may, and ``admin_server``
-simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
+                        ``access`` o who may, ``admin_server``, and the ``client`` that asks one from outside
+simulation/             for the demo and the tests. ``idp`` the mock identity provider's server, ``faults`` its script;
+                        ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
+                        checks and gives: ``client_auth``, ``grants``, ``tokens``. ``echo`` an API that wants its
+                        tokens; ``certificates``
 read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command

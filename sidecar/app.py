@@ -127,7 +127,7 @@ class Sidecar:
             await self._close_sockets()
             raise
         self._note_own_sockets()
-        await self.broker.apply(configuration.credentials, configuration.limits)
+        await self.broker.apply(configuration.credentials, configuration.limits, configuration.store)
         self._enter(configuration, read_once)
         for listener in self.listeners:
             await listener.serve()
@@ -310,7 +310,7 @@ class Sidecar:
     async def _swap(self, configuration: Configuration, read_once: ReadOnce, opened: _Opened) -> None:
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
-        await self.broker.apply(configuration.credentials, configuration.limits)
+        await self.broker.apply(configuration.credentials, configuration.limits, configuration.store)
         wanted = {str(config.bind): config for config in configuration.listeners}
         gone = [listener for listener in self.listeners if str(listener.bind) not in wanted]
         self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + opened.listeners
