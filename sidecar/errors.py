@@ -186,6 +186,11 @@ class AdminReadOnly(AdminError):
     fault = Fault.OPERATOR
 
 
+class TokenBound(AdminError):
+    reason, title, status = "token_bound", "The token is of no use without a key that stays in the sidecar", 403
+    fault = Fault.OPERATOR
+
+
 class NotFound(AdminError):
     reason, title, status = "not_found", "There is nothing at this address", 404
 

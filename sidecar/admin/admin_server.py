@@ -30,6 +30,7 @@ from sidecar.errors import (
     NotFound,
     SecretMissing,
     SidecarError,
+    TokenBound,
     TokenUnavailable,
 )
 from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
@@ -137,7 +138,7 @@ class AdminServer(PageServer):
         try:
             token = await (self._fresh(credential) if fresh else self._current(credential))
             answer = _json(200, self._token(token))
-        except TokenUnavailable as error:
+        except (TokenUnavailable, TokenBound) as error:
             return self._problem(error, **self._trouble(credential))
         except Exception:
             log.exception("admin_failed")
@@ -226,14 +227,18 @@ class AdminServer(PageServer):
         }
 
     def _token(self, token: PublishedToken) -> dict[str, Any]:
+        """Raises: TokenBound."""
+        if token.dpop is not None:
+            raise TokenBound("each request with it has to be proved by the key it is bound to (dpop: true)")
         left = token.expires_at - self._clock.now()
-        return {
+        given = {
             "access_token": token.secret.reveal(),
             "token_type": "Bearer",
             "expires_in": max(0, math.floor(left)) if math.isfinite(left) else None,
             "expires_at": self._instant(token.expires_at),
             "generation": token.generation,
         }
+        return given if token.scope is None else given | {"scope": token.scope}
 
     def _instant(self, at: float | None) -> str | None:
         """An instant of the clock as people and programs write it (RFC 3339); None for never."""

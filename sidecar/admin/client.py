@@ -20,9 +20,12 @@ from sidecar.errors import (
     InternalError,
     SidecarError,
     StartupError,
+    TokenBound,
     TokenConnect,
     TokenRequestError,
     TokenTimeout,
+    TransientTokenError,
+    UsageError,
     leaves,
 )
 from sidecar.secrets import Secret
@@ -48,11 +51,19 @@ class GivenToken:
     Args:
         expires_at: Unix time; None if it never expires.
         generation: None where nobody counts.
+        scope: None where the IdP does not say.
     """
 
     secret: Secret
     expires_at: float | None
     generation: int | None = None
+    scope: str | None = None
+
+
+def may_pass(reason: str | None) -> bool:
+    """Whether the failure that a credential is in may pass while a command waits: the IdP or the way to it."""
+    kind = _REASONS.get(reason or "")
+    return kind is None or issubclass(kind, TransientTokenError)
 
 
 def no_token(name: str, reason: str | None) -> SidecarError:
@@ -67,6 +78,14 @@ def no_token(name: str, reason: str | None) -> SidecarError:
         return TokenTimeout(f"credential {name} has no token: nothing came in time")
     step = NEXT_STEPS.get(kind.reason, "see the sidecar's log")
     return kind(f"credential {name} has no token: {kind.title} ({kind.reason})\n  next: {step}")
+
+
+def bound(name: str) -> UsageError:
+    """The error of a command that wants a token which nobody else can use."""
+    return UsageError(
+        f"the token of credential {name} is bound to a key that stays in the sidecar (dpop: true): "
+        "send the requests through it"
+    )
 
 
 class AdminClient:
@@ -113,7 +132,7 @@ class AdminClient:
                 await self._see_a_sidecar(session)
                 while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
                     error, seconds = answered
-                    if not error.retryable or asyncio.get_running_loop().time() + seconds >= deadline:
+                    if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
                         raise error
                     await asyncio.sleep(seconds)
             except aiohttp.ClientConnectorError as exc:
@@ -147,7 +166,7 @@ class AdminClient:
             if response.status == 503:
                 seconds = float(response.headers.get("Retry-After", "1"))
                 return no_token(name, str(answer.get("last_error"))), seconds
-            return self._refused(response.status, name), 0.0
+            return self._refused(response.status, name, answer.get("reason")), 0.0
 
     def _origin(self) -> str:
         if self._bind.is_unix:
@@ -155,7 +174,9 @@ class AdminClient:
         host = _ELSEWHERE.get(self._bind.host, self._bind.host)
         return f"http://[{host}]:{self._bind.port}" if ":" in host else f"http://{host}:{self._bind.port}"
 
-    def _refused(self, status: int, name: str) -> SidecarError:
+    def _refused(self, status: int, name: str, reason: object) -> SidecarError:
+        if reason == TokenBound.reason:
+            return bound(name)
         why = {
             401: f"does not take the admin token of {self._token}",
             403: "takes no admin token: its log or its configuration says why",
@@ -194,4 +215,10 @@ def _given(answer: dict[str, Any]) -> GivenToken:
     if not isinstance(token, str) or not _SENDABLE.match(token):
         raise ValueError("the answer holds no token")
     moment = datetime.fromisoformat(expires_at).timestamp() if isinstance(expires_at, str) else None
-    return GivenToken(Secret(token), moment, answer.get("generation"))
+    generation, scope = answer.get("generation"), answer.get("scope")
+    return GivenToken(
+        Secret(token),
+        moment,
+        generation if isinstance(generation, int) else None,
+        scope if isinstance(scope, str) else None,
+    )

@@ -21,15 +21,18 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sidecar.admin.client import AdminClient, GivenToken, no_token
+from sidecar.admin.client import AdminClient, GivenToken, bound, may_pass, no_token
 from sidecar.cli import configuration_file
 from sidecar.cli.run import keep_memory_private
 from sidecar.config import hosts, load, scalars
 from sidecar.config.problems import did_you_mean, nearest
-from sidecar.errors import ConfigurationInvalid, StoreLocked, TokenConnect, TokenUnavailable, UsageError
+from sidecar.errors import ConfigurationInvalid, StoreLocked, TokenConnect, UsageError
+from sidecar.runtime import SystemClock, Tasks, uniform
 from sidecar.telemetry import log
 
 if TYPE_CHECKING:
+    from sidecar.broker.credential import Credential as BrokerCredential
+    from sidecar.broker.credential import PublishedToken
     from sidecar.config.model import Configuration, Credential, Route
 
 HELP: Final = """Print the token of a credential: that of the running sidecar, if the configuration has `admin` with a
@@ -43,6 +46,7 @@ exit codes: 0 printed, 2 usage, 3 configuration, 4 a secret is missing, 5 IdP or
 
 FORMATS: Final = ("raw", "json", "header", "exec-credential", "git-credential")
 LONGEST_TIMEOUT: Final = 600.0
+LOOK_SECONDS: Final = 0.05
 GIT_USER: Final = "x-access-token"
 """What GitHub wants beside a token, and others do not look at."""
 EXEC_GROUP: Final = "client.authentication.k8s.io"
@@ -117,6 +121,8 @@ def execute(arguments: argparse.Namespace) -> int:
     credential = _credential(configuration, arguments.credential)
     if is_git and not _is_meant(wanted, arguments, configuration):
         return 0
+    if credential.dpop:
+        raise bound(arguments.credential)
     log.configure("critical")  # one message at the end says it all
     keep_memory_private()
     given = asyncio.run(_obtain(arguments, configuration, credential))
@@ -178,29 +184,34 @@ async def _obtain(arguments: argparse.Namespace, configuration: Configuration, c
 
 
 async def _from_idp(name: str, credential: Credential, configuration: Configuration, timeout: float) -> GivenToken:
-    from sidecar.broker.broker import Broker
-    from sidecar.runtime import SystemClock, Tasks, uniform
+    from sidecar.broker.broker import Broker  # here: it brings what speaks to an IdP with it
     from sidecar.telemetry.metrics import Metrics
 
-    load.missing_secrets(msgspec.structs.replace(configuration, **_nothing_but(name, credential)))
+    alone = msgspec.structs.replace(configuration, **_nothing_but(name, credential))
+    load.missing_secrets(alone)
     limits = msgspec.structs.replace(configuration.limits, token_wait=timeout)
-    clock, tasks = SystemClock(), Tasks(lambda _task, _error: None)  # a crash ends the wait as an error
+    clock, tasks = SystemClock(), Tasks(lambda _task, _error: None)  # how it ended is looked at below
     broker = Broker(clock=clock, uniform=uniform, metrics=Metrics(), tasks=tasks)
     try:
-        await broker.apply({name: credential}, limits)
-        token = await broker.credential(name).wait()
-    except TokenUnavailable as exc:
-        reason = broker.credential(name).status().last_error
-        if reason == StoreLocked.reason:
-            raise _owned(name) from exc
-        raise no_token(name, reason) from exc
-    except StoreLocked as exc:
-        raise _owned(name) from exc
+        await broker.apply(alone.credentials, limits, alone.store)
+        token = await _first_token(broker.credential(name), tasks)
     finally:
         await broker.close()
         await tasks.close()
     expires_at = clock.wall() + (token.expires_at - clock.now())
-    return GivenToken(token.secret, expires_at if math.isfinite(expires_at) else None)
+    return GivenToken(token.secret, expires_at if math.isfinite(expires_at) else None, scope=token.scope)
+
+
+async def _first_token(credential: BrokerCredential, tasks: Tasks) -> PublishedToken:
+    """What its first attempts bring; what will not pass by itself is not waited for."""
+    waiting = tasks.spawn("token", credential.wait())
+    while not waiting.done() and may_pass(credential.status().last_error):
+        await asyncio.wait({waiting}, timeout=LOOK_SECONDS)
+    if waiting.done() and waiting.exception() is None:
+        token: PublishedToken = waiting.result()
+        return token
+    reason = credential.status().last_error
+    raise _owned(credential.name) if reason == StoreLocked.reason else no_token(credential.name, reason)
 
 
 def _nothing_but(name: str, credential: Credential) -> dict[str, object]:
@@ -214,7 +225,7 @@ def _nothing_but(name: str, credential: Credential) -> dict[str, object]:
 def _owned(name: str) -> StoreLocked:
     return StoreLocked(
         f"a running sidecar owns the refresh token of credential {name}, and two owners would lose it: "
-        "set admin with a token, so that the running one can be asked"
+        "set admin with a token and leave --from-idp out, so that the running one is asked"
     )
 
 
@@ -235,6 +246,8 @@ def _as_json(given: GivenToken) -> str:
     }
     if given.generation is not None:
         answer["generation"] = given.generation
+    if given.scope is not None:
+        answer["scope"] = given.scope
     return json.dumps(answer)
 
 

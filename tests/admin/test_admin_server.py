@@ -4,150 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from sidecar.admin import admin_server
-from sidecar.admin.admin_server import TELL_SECONDS, AdminServer
-from sidecar.broker.broker import Broker
+from sidecar.admin.admin_server import TELL_SECONDS
 from sidecar.config import model
 from sidecar.config.model import Bind
-from sidecar.runtime import SystemClock, Tasks
-from sidecar.secrets import SecretReference
-from sidecar.simulation.idp import MockIdP, Step
-from sidecar.telemetry import log
-from sidecar.telemetry.metrics import Metrics
+from sidecar.oauth.dpop import new_key
+from sidecar.simulation.idp import Step
+from tests.admin.conftest import ADMIN, INVALID, ORDERS, Stage, problem
 from tests.end_to_end.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
-
-ADMIN: Final = "cn4ry-admin-token-of-the-test"
-ORDERS: Final = "/v1/credentials/orders"
-INVALID: Final = Step(status=401, body=b'{"error": "invalid_client"}', headers={"Content-Type": "application/json"})
-CLOSE: Final = b"Connection: close"
-
-
-class Ahead(SystemClock):
-    """The machine's clocks, and so many seconds more as the test says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        machine = self.now
-        self.ahead = 0.0
-        self.now = lambda: machine() + self.ahead  # type: ignore[assignment]
-
-    def wall(self) -> float:
-        return super().wall() + self.ahead
-
-
-@dataclass
-class Said:
-    """An answer."""
-
-    status: int
-    body: Any
-    headers: Any
-
-
-@dataclass
-class Stage:
-    """A served API, and what stands behind it."""
-
-    idp: MockIdP
-    secret_file: Path
-    admin_file: Path
-    clock: Ahead = field(default_factory=Ahead)
-    metrics: Metrics = field(default_factory=Metrics)
-    crashes: list[BaseException] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.tasks = Tasks(lambda _, error: self.crashes.append(error))
-        self.broker = Broker(clock=self.clock, uniform=lambda low, _: low, metrics=self.metrics, tasks=self.tasks)
-        token = SecretReference.parse(f"file:{self.admin_file}")
-        self.server = self.serving(Bind(host="127.0.0.1", port=0), token)
-
-    def serving(self, bind: Bind, token: SecretReference | None) -> AdminServer:
-        return AdminServer(
-            bind, token=token, broker=self.broker, metrics=self.metrics, clock=self.clock, tasks=self.tasks
-        )
-
-    async def run(self, *names: str, token_wait: float = 5.0) -> None:
-        credential = model.Credential(
-            grant="client_credentials",
-            token_url=self.idp.token_url,
-            client_id="client",
-            client_secret=SecretReference.parse(f"file:{self.secret_file}"),
-        )
-        await self.broker.apply(dict.fromkeys(names or ("orders",), credential), model.Limits(token_wait=token_wait))
-
-    async def has_token(self) -> None:
-        await until(lambda: self.broker.credential("orders").published is not None, "there is a token")
-
-    @property
-    def failed(self) -> bool:
-        return self.broker.credential("orders").status().last_error is not None
-
-    async def ask(self, method: str, path: str, *, token: str | None = ADMIN, **fields: str) -> Said:
-        headers = {name.replace("_", "-"): value for name, value in fields.items()}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        url = f"http://127.0.0.1:{self.server.port}{path}"
-        async with (
-            aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as session,
-            session.request(method, URL(url, encoded=True), headers=headers) as response,
-        ):
-            text = await response.text()
-            return Said(response.status, json.loads(text) if text else None, response.headers)
-
-    async def get(self) -> list[dict[str, Any]]:
-        said = await self.ask("GET", "/v1/credentials", token=None)
-        assert said.status == 200
-        return list(said.body["credentials"])
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    log.configure("info")
-    (tmp_path / "secret").write_text("client-secret\n")
-    (tmp_path / "admin").write_text(ADMIN + "\n")
-    async with MockIdP() as idp:
-        stage = Stage(idp, tmp_path / "secret", tmp_path / "admin")
-        await stage.server.serve()
-        yield stage
-        await stage.server.close()
-        await stage.broker.close()
-        await stage.tasks.close()
-    assert stage.crashes == []
-
-
-@pytest.fixture
-def logs(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[dict[str, Any]]]:
-    seen: list[dict[str, Any]] = []
-
-    def read(event: str) -> list[dict[str, Any]]:
-        lines = capsys.readouterr().err.splitlines()
-        assert not any(ADMIN in line for line in lines)
-        seen.extend(json.loads(line) for line in lines)
-        return [line for line in seen if line["event"] == event]
-
-    return read
-
-
-def problem(said: Said) -> str:
-    """The reason of a problem; checks its form."""
-    assert said.headers["Content-Type"] == "application/problem+json"
-    assert said.headers["Cache-Control"] == "no-store"
-    assert said.body["status"] == said.status
-    assert said.body["type"] == f"urn:token-sidecar:reason:{said.body['reason']}"
-    assert {"title", "detail", "retryable"} <= said.body.keys()
-    return str(said.body["reason"])
-
 
 # --- what everybody sees ----------------------------------------------------------------------------------------------
 
@@ -213,6 +87,23 @@ async def test_a_token_that_never_expires_says_no_expiry(stage: Stage, tmp_path:
     said = await stage.ask("POST", f"{ORDERS}/token")
     assert (said.status, said.body["access_token"]) == (200, "opaque-and-for-ever")
     assert (said.body["expires_in"], said.body["expires_at"]) == (None, None)
+
+
+async def test_what_the_idp_says_of_the_scope_is_passed_on(stage: Stage) -> None:
+    stage.idp.script(Step(fields={"scope": "orders.read orders.write"}))
+    await stage.run()
+    assert (await stage.ask("POST", f"{ORDERS}/token")).body["scope"] == "orders.read orders.write"
+
+
+async def test_a_token_that_is_bound_to_a_key_of_the_sidecar_is_not_given(stage: Stage) -> None:
+    await stage.run()
+    await stage.has_token()
+    orders = stage.broker.credential("orders")
+    assert orders.published is not None
+    orders.published = replace(orders.published, dpop=new_key())
+    said = await stage.ask("POST", f"{ORDERS}/token")
+    assert (said.status, problem(said), said.body["credential"]) == (403, "token_bound", "orders")
+    assert orders.published.secret.reveal() not in json.dumps(said.body)
 
 
 async def test_the_first_token_is_waited_for(stage: Stage) -> None:
@@ -288,7 +179,9 @@ async def test_a_refresh_is_asked_for_and_not_waited_for(stage: Stage) -> None:
 async def test_a_name_is_percent_decoded(stage: Stage) -> None:
     await stage.run("team/a*[1]:x", "orders")
     said = await stage.ask("POST", "/v1/credentials/team%2Fa%2A%5B1%5D%3Ax/token")
-    assert (said.status, said.body["access_token"]) == (200, stage.idp.issued[-1])
+    published = stage.broker.credential("team/a*[1]:x").published
+    assert published is not None
+    assert (said.status, said.body["access_token"]) == (200, published.secret.reveal())
 
 
 @pytest.mark.parametrize("name", ["nobody", "Orders", "orders%00", "%ff%fe", "..", "orders%2F", "%2e%2e"])

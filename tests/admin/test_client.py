@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -25,9 +26,12 @@ from sidecar.errors import (
     StoreLocked,
     TokenConnect,
     TokenTimeout,
+    UsageError,
 )
+from sidecar.oauth.dpop import new_key
 from sidecar.secrets import Secret, SecretReference
 from sidecar.simulation.idp import Step
+from tests.admin.conftest import ADMIN, INVALID
 from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -36,9 +40,6 @@ if TYPE_CHECKING:
 
     from sidecar.errors import SidecarError
     from tests.proxy.rig import Rig
-
-ADMIN: Final = "cn4ry-admin-token-of-the-test"
-INVALID: Final = Step(status=401, body=b'{"error": "invalid_client"}', headers={"Content-Type": "application/json"})
 
 
 @pytest.fixture
@@ -143,6 +144,21 @@ async def test_another_admin_token_or_credential_is_another_configuration(rig: R
     server.token = None
     with pytest.raises(ConfigurationInvalid, match="takes no admin token"):
         await ask(asked)
+
+
+async def test_a_token_that_is_bound_to_the_sidecar_is_told(rig: Rig, secret: Path) -> None:
+    asked = await start(rig, secret)
+    await rig.has_tokens()
+    assert rig.orders.published is not None
+    rig.orders.published = replace(rig.orders.published, dpop=new_key())
+    with pytest.raises(UsageError, match="bound to a key that stays in the sidecar"):
+        await ask(asked)
+
+
+async def test_the_scope_is_passed_on(rig: Rig, secret: Path) -> None:
+    rig.idp.script(Step(fields={"scope": "orders.read"}))
+    asked = await start(rig, secret)
+    assert (await ask(asked)).scope == "orders.read"
 
 
 async def test_an_admin_token_that_is_not_there_is_named(rig: Rig, secret: Path) -> None:

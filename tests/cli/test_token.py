@@ -10,11 +10,13 @@ import os
 import pty
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from sidecar.simulation.idp import Step
+from sidecar.simulation.registration import Client, Refreshing
+from tests.broker.store_kit import key_file
 from tests.cli.token_command import ADMIN, SECONDS, admin, failed, run, usage, write
 from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
 
@@ -204,3 +206,50 @@ async def test_a_sidecar_with_another_configuration_says_so_and_nothing_else_is_
     write(rig, admin=admin(rig, other))
     assert "No such file" in failed(await run(rig, "orders", "--print"), 4)
     assert len(rig.idp.token_requests) == 1
+
+
+# --- a refresh token has one owner ------------------------------------------------------------------------------------
+
+
+def consented(rig: Rig, tmp_path: Path) -> dict[str, Any]:
+    """A credential that rests on a stored refresh token, and its store."""
+    rig.idp.register("person", Client(refreshing=Refreshing()), secret="person-secret")
+    (tmp_path / "seed").write_text(rig.idp.login("person"))
+    credential = rig.credential(client_id="person", client_secret="person-secret", grant="refresh_token")
+    store = {"path": str(tmp_path / "tokens"), "key": f"file:{key_file(tmp_path)}"}
+    return {"credentials": {"orders": credential | {"refresh_token": f"file:{tmp_path}/seed"}}, "store": store}
+
+
+async def test_beside_a_running_sidecar_its_refresh_token_is_not_touched(
+    rig: Rig, secret: Path, tmp_path: Path
+) -> None:
+    changes = consented(rig, tmp_path)
+    await rig.start(admin=admin(rig, secret), **changes)
+    before = len(rig.idp.token_requests)
+    assert (await run(rig, "orders", "--print")).stdout.strip() == rig.idp.issued[-1]
+    message = failed(await run(rig, "orders", "--print", "--from-idp"), 8)
+    assert "a running sidecar owns the refresh token of credential orders" in message
+    assert "set admin with a token" in message
+    assert len(rig.idp.token_requests) == before
+
+
+async def test_without_one_it_is_spent_and_its_successor_kept(rig: Rig, tmp_path: Path) -> None:
+    write(rig, **consented(rig, tmp_path))
+    for _ in range(2):  # the second time with what the first one stored
+        done = await run(rig, "orders", "--print")
+        assert done.stdout.strip() == rig.idp.issued[-1], done.stderr
+    assert len(rig.idp.token_requests) == 2
+
+
+async def test_without_a_consent_that_holds_it_is_6(rig: Rig, tmp_path: Path) -> None:
+    changes = consented(rig, tmp_path)
+    (tmp_path / "seed").write_text("never-issued")
+    write(rig, **changes)
+    message = failed(await run(rig, "orders", "--print"), 6)
+    assert "invalid_grant" in message or "login_needed" in message
+
+
+async def test_a_token_that_is_bound_to_a_key_is_not_for_others(rig: Rig) -> None:
+    write(rig, credentials={"orders": rig.credential(dpop=True)})
+    assert "bound to a key that stays in the sidecar" in failed(await run(rig, "orders", "--print"), 2)
+    assert not rig.idp.token_requests
