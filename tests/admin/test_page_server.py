@@ -116,8 +116,9 @@ async def test_who_sends_on_while_the_answer_is_made_gets_that_one_and_no_more(s
         await server.has("begun", 1)
         writer.write(ASK * 1000)
         await writer.drain()
-        while not any(each._last for each in server._connections):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not any(each._last for each in server._connections):
+                await asyncio.sleep(0)
         server.go.set()
         answer = await all_of(reader)
     assert answer.count(b"HTTP/1.1 202 ") == 1
