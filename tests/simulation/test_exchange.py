@@ -21,6 +21,6 @@ def test_a_required_field_has_a_value(name: str) -> None:
 
 
 def test_a_refusal_tells_its_error_and_what_goes_with_it() -> None:
-    reply = Refused("slow_down", fields={"interval": 10}, headers={"X-Seen": "1"}).reply
-    assert (reply.status, reply.headers) == (400, {"X-Seen": "1"})
-    assert (reply.fields["error"], reply.fields["interval"]) == ("slow_down", 10)
+    reply = Refused("use_dpop_nonce", headers={"DPoP-Nonce": "n"}).because("none came along").reply
+    assert (reply.status, reply.headers) == (400, {"DPoP-Nonce": "n"})
+    assert reply.fields == {"error": "use_dpop_nonce", "error_description": "none came along"}
