@@ -9,12 +9,14 @@ errors            o     one tree; each leaf says its reason word, whose fault, r
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
 telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
-config/                 ``model`` o the typed configuration; ``load`` YAML to model, every error with its position;
+config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
+                        in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
-oauth/                  ``inputs`` o of a request, ``grants`` o, ``client_auth`` o, ``dpop`` o its parts; ``token`` o
-                        its answer; ``discovery`` o; and ``endpoint``, the only one that does I/O
+oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
+                        request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
+                        and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,

@@ -28,8 +28,18 @@ ORDER: Final = (
 
 SANS_IO: Final = frozenset(
     (
-        *("errors", "config/model", "http/message", "http/hygiene", "http/h1", "http/intake"),
+        *(
+            "errors",
+            "config/model",
+            "config/presets",
+            "config/completion",
+            "http/message",
+            "http/hygiene",
+            "http/h1",
+            "http/intake",
+        ),
         *("oauth/token", "oauth/inputs", "oauth/client_auth", "oauth/grants", "oauth/discovery", "oauth/dpop"),
+        *("oauth/jws", "oauth/assertion"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         "proxy/exchange",

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.breaker import Breaker
+from sidecar.broker.command import Command
 from sidecar.broker.credential import Credential
-from sidecar.broker.source import IdP, TokenFile
+from sidecar.broker.idp import IdP
+from sidecar.broker.source import GivenToken
+from sidecar.config import files
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.telemetry.log import get_logger
 
@@ -64,11 +67,11 @@ class Broker:
             self._credentials[name], self._configs[name] = credential, config
             starting.append(credential)
             ending += [replaced] if replaced else []
+        for credential in ending:
+            await credential.close()  # first, because what replaces one may want what it owns
         for place, credential in enumerate(starting):
             credential.start(delay_seconds=place * STAGGER_SECONDS)
         self._drop_unused_breakers()
-        for credential in ending:
-            await credential.close()
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn("watchdog", self._watch())
 
@@ -122,8 +125,11 @@ class Broker:
         )
 
     def _source(self, name: str, config: model.Credential, limits: model.Limits, meters: CredentialMeters) -> Source:
-        if config.grant == "static":
-            return TokenFile(config.token_file or "", clock=self._clock, meters=meters, limits=limits)
+        match config.grant:
+            case "static":
+                return GivenToken(files.given_token(config), clock=self._clock, meters=meters, limits=limits)
+            case "exec":
+                return Command(config, clock=self._clock, meters=meters, limits=limits)
         return IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
 
     def _take_out(self, name: str) -> Credential:
@@ -161,4 +167,4 @@ class Broker:
 
 def _endpoint_of(config: model.Credential) -> str:
     """What credentials share a breaker by: the token endpoint, or what it is found by."""
-    return config.token_url or config.issuer or f"file:{config.token_file}"
+    return config.token_url or config.issuer or " ".join(config.command) or f"token:{config.token_file or config.token}"

@@ -21,7 +21,7 @@ from sidecar.broker.fetch import Fetch
 from sidecar.broker.policy import Event, State, Trigger
 from sidecar.broker.report import Report
 from sidecar.broker.waits import Alarm, News
-from sidecar.errors import InvalidGrant, SidecarError, TerminalTokenError, TokenUnavailable
+from sidecar.errors import InvalidGrant, LoginNeeded, SidecarError, TerminalTokenError, TokenUnavailable
 from sidecar.oauth.grants import NEEDS_LOGIN
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sidecar.broker.source import Source
     from sidecar.config.model import Credential as CredentialConfig
     from sidecar.config.model import Limits
+    from sidecar.oauth.dpop import ProofKey
     from sidecar.oauth.token import Token
     from sidecar.runtime import Clock, Tasks, Uniform
     from sidecar.secrets import Secret
@@ -60,6 +61,9 @@ class PublishedToken:
     usable_until: float
     secret: Secret = field(repr=False, compare=False)
     """Keeps the value known to the log's redaction for as long as the token is in use."""
+    dpop: ProofKey | None = field(default=None, repr=False, compare=False)
+    """The key that each request has to be proved with (RFC 9449 section 7); None for a plain Bearer token."""
+    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,16 @@ class Credential:
     Args:
         on_recovery: told when an answer of the IdP closed the breaker, so that others need not wait out their backoff.
         first_generation: the number of its first token; numbers go on when a changed configuration replaces it.
+
+    Attributes:
+        any_401: any 401 of an upstream says that the token is bad (``dialect.unauthorized``).
     """
 
     __slots__ = (
         *("_alarm", "_asked", "_breaker", "_clock", "_closed", "_error", "_expiry_told", "_fetch", "_grant"),
         *("_limits", "_looked_at", "_loop", "_news", "_next_at", "_on_recovery", "_refresh_at", "_report", "_source"),
         *("_stale_for", "_start_at", "_state", "_tasks", "_trigger", "_trouble", "_unauthorized_at", "_uniform"),
-        *("_waiting", "_window", "meters", "name", "next_generation", "published", "turns"),
+        *("_waiting", "_window", "any_401", "meters", "name", "next_generation", "published", "turns"),
     )
 
     def __init__(
@@ -113,6 +120,7 @@ class Credential:
         self.published: PublishedToken | None = None
         self.next_generation = first_generation
         self.turns = 0
+        self.any_401 = config.dialect.unauthorized == "any"
         self._grant = config.grant
         self._stale_for = config.stale_for
         self._window = policy.Window(config.refresh.at, config.refresh.jitter)
@@ -261,6 +269,7 @@ class Credential:
             self._loop.cancel()
             await asyncio.wait({self._loop})
         await self._fetch.close()
+        self._source.close()
 
     def status(self) -> Status:
         """How it stands now."""
@@ -397,19 +406,24 @@ class Credential:
         else:
             generation, obtained_at = same.generation, same.obtained_at
         expires_at = token.sent_at + token.lifetime
+        scheme = b"Bearer" if token.dpop is None else b"DPoP"
         return PublishedToken(
-            header=b"Authorization: Bearer %b\r\n" % token.value.reveal().encode("ascii"),
+            header=b"Authorization: %b %b\r\n" % (scheme, token.value.reveal().encode("ascii")),
             generation=generation,
             obtained_at=obtained_at,
             expires_at=expires_at,
             usable_until=expires_at + self._stale_for,
             secret=token.value,
+            dpop=token.dpop,
+            scope=token.scope,
         )
 
     def _planned(self, token: Token, *, first: bool, same: bool) -> float:
         at = policy.refresh_at(
             self._window, sent_at=token.sent_at, lifetime=token.lifetime, first=first, uniform=self._uniform
         )
+        if token.refresh_in is not None:
+            at = min(at, token.sent_at + token.refresh_in)
         if same:
             at = policy.ask_same_again_at(at, now=self._clock.now(), expires_at=token.sent_at + token.lifetime)
         return at
@@ -421,11 +435,11 @@ class Credential:
             self._trouble,
             began_at=self._fetch.began_at,
             now=now,
-            terminal=isinstance(error, TerminalTokenError),
+            terminal=isinstance(error, TerminalTokenError | LoginNeeded),
             hint_seconds=error.retry_after_seconds,
             uniform=self._uniform,
         )
-        lost = isinstance(error, InvalidGrant) and self._grant in NEEDS_LOGIN
+        lost = isinstance(error, LoginNeeded) or (isinstance(error, InvalidGrant) and self._grant in NEEDS_LOGIN)
         self._move(Event.LOST_GRANT if lost else Event.FAILED)
         self._report.failed(
             error,

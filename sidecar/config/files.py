@@ -66,9 +66,17 @@ def references(configuration: Configuration) -> list[tuple[str, SecretReference]
     """Every secret the configuration names, with the path of its key; a ``token_file`` is one too."""
     found = [(".".join(map(str, path)), reference) for path, reference in _references(configuration, ())]
     for name, credential in configuration.credentials.items():
-        if credential.token_file is not None:
-            found.append((f"credentials.{name}.token_file", SecretReference("file", credential.token_file)))
+        named = {key: getattr(credential, key) for key in ("token_file", "assertion_file")}
+        found += [(f"credentials.{name}.{key}", SecretReference("file", path)) for key, path in named.items() if path]
     return found
+
+
+def given_token(credential: Credential) -> SecretReference:
+    """Where the token of a ``static`` credential stands."""
+    if credential.token_file is not None:
+        return SecretReference("file", credential.token_file)
+    assert credential.token is not None  # noqa: S101 - the rules want one of the two
+    return credential.token
 
 
 def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretReference]]:

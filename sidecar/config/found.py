@@ -69,6 +69,7 @@ class Found:
         broken: paths whose value is wrong.
         built: every struct, by path; those with broken values too, which have a default or nothing there.
         values: every value that is not broken, by path.
+        supplied: what a preset gave, by path.
     """
 
     problems: Problems
@@ -77,6 +78,7 @@ class Found:
     _unsound: set[Path] = field(default_factory=set)
     built: dict[Path, Model] = field(default_factory=dict)
     values: dict[Path, Any] = field(default_factory=dict)
+    supplied: set[Path] = field(default_factory=set)
 
     def fail(self, path: Path, message: str, *, at_key: bool = False) -> None:
         """Note an error that leaves no value at this path."""
@@ -108,6 +110,10 @@ class Found:
     def given(self, path: Path) -> bool:
         """Whether a value other than null stands there, be it broken."""
         return path in self.written and self.values.get(path, BROKEN) is not None
+
+    def has(self, path: Path) -> bool:
+        """Whether there is a value, from the file or from a preset."""
+        return self.given(path) or path in self.supplied
 
     def line(self, path: Path) -> int:
         """The line of a written path, as people count."""

@@ -1,15 +1,17 @@
 """A file to a configuration, or every error in it at once.
 
-The way: bytes to text, text to a tree with places (``document``), tree to structs (``walker``), structs against each
-other (``rules``), files that must be there (``files``). Nothing is ignored and nothing is guessed; secrets are not read
-here, because a missing one is another kind of error and a rotated one is read again later.
+The way: bytes to text, text to a tree with places (``document``), tree to structs (``walker``), presets and what
+follows from other keys filled in (``completion``), structs against each other (``rules``), files that must be there
+(``files``). Nothing is ignored and nothing is guessed; secrets are not read here, because a missing one is another kind
+of error and a rotated one is read again later.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
-from sidecar.config import document, interception, rules, walker
+from sidecar.config import completion, document, interception, rules, walker
 from sidecar.config.files import missing_secrets, refuse_unreadable
 from sidecar.config.problems import ConfigurationErrors, Problems, Span
 from sidecar.config.shapes import keys_without_secrets
@@ -60,6 +62,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     if source.root is None:
         raise problems.error(source.frame)
     configuration, found = walker.walk(source.root, problems)
+    configuration = completion.complete(configuration, found, os.environ)
     rules.check(configuration, found)
     if check_files:
         refuse_unreadable(found)

@@ -127,6 +127,7 @@ Grant = Literal[
     "device_code",
     "jwt_bearer",
     "token_exchange",
+    "workload",
     "exec",
     "static",
 ]
@@ -140,23 +141,58 @@ ClientAuth = Literal[
     "federated",
     "none",
 ]
+Algorithm = Literal[
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "HS256",
+    "HS384",
+    "HS512",
+]
 Parameter = FormField | tuple[FormField, ...]
+ErrorClass = Literal["invalid_client", "invalid_grant", "invalid_scope", "unauthorized_client", "refused", "transient"]
+
+
+class Dialect(Model, frozen=True, kw_only=True):
+    """Where a token endpoint departs from RFC 6749; a preset fills it in."""
+
+    method: Literal["POST", "GET"] = "POST"
+    body: Literal["form", "json"] = "form"
+    headers: dict[FieldName, FormField] = {}
+    integers: tuple[Text, ...] = ()
+    subject_field: FieldName = "Authorization"
+    scope_in: Literal["request", "assertion"] = "request"
+    scope_separator: Literal["space", "comma"] = "space"
+    token_field: Text = "access_token"
+    token_types: tuple[Text, ...] = ()
+    errors: dict[Text, ErrorClass] = {}
+    rotation_grace: Pause = 30.0
+    unauthorized: Literal["invalid_token", "any"] = "invalid_token"
 
 
 class Credential(Model, frozen=True, kw_only=True):
     """One token and how it is come by."""
 
     provider: Text | None = None
+    provider_params: dict[Text, Text] = {}
     grant: Grant | None = None
     token_url: URL | None = None
     issuer: URL | None = None
     client_id: Text | None = None
     client_secret: SecretReference | None = None
-    client_auth: ClientAuth = "client_secret_basic"
+    client_auth: ClientAuth | None = None
     basic_encoding: Literal["rfc6749", "raw"] = "rfc6749"
     scopes: tuple[Scope, ...] = ()
     required_scopes: tuple[Scope, ...] = ()
     on_scope_missing: Literal["closed", "degraded"] = "closed"
+    token_issuer: Text | None = None
     audience: Text | None = None
     token_params: dict[Text, Parameter] = {}
     ca_file: FilePath | None = None
@@ -165,19 +201,31 @@ class Credential(Model, frozen=True, kw_only=True):
     stale_for: Grace = 0.0
     required_for_ready: bool = False
     token_file: FilePath | None = None
+    token: SecretReference | None = None
     private_key: SecretReference | None = None
     key_id: Text | None = None
     assertion_audience: Text | None = None
+    assertion_algorithm: Algorithm | None = None
+    assertion_subject: Text | None = None
+    assertion_claims: dict[Text, Parameter] = {}
     certificate: FilePath | None = None
     certificate_key: SecretReference | None = None
     assertion_file: FilePath | None = None
+    assertion: SecretReference | None = None
     subject_token: SecretReference | None = None
+    subject_token_type: Text = "urn:ietf:params:oauth:token-type:jwt"
+    actor_token: SecretReference | None = None
+    actor_token_type: Text = "urn:ietf:params:oauth:token-type:jwt"
+    impersonation_url: URL | None = None
     authorization_url: URL | None = None
     device_authorization_url: URL | None = None
+    revocation_url: URL | None = None
     redirect_uri: URL | None = None
     refresh_token: SecretReference | None = None
     dpop: bool = False
     command: tuple[Text, ...] = ()
+    secret_max_age: Duration | None = None
+    dialect: Dialect = Dialect()
 
 
 class Route(Model, frozen=True, kw_only=True):
@@ -285,38 +333,7 @@ class Configuration(Model, frozen=True, kw_only=True):
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
     "admin": (),
-    "credentials.*.provider": (),
-    "credentials.*.grant": (
-        "refresh_token",
-        "authorization_code",
-        "device_code",
-        "jwt_bearer",
-        "token_exchange",
-        "exec",
-    ),
-    "credentials.*.client_auth": (
-        "client_secret_jwt",
-        "private_key_jwt",
-        "tls_client_auth",
-        "self_signed_tls_client_auth",
-        "federated",
-        "none",
-    ),
-    "credentials.*.private_key": (),
-    "credentials.*.key_id": (),
-    "credentials.*.assertion_audience": (),
-    "credentials.*.certificate": (),
-    "credentials.*.certificate_key": (),
-    "credentials.*.assertion_file": (),
-    "credentials.*.subject_token": (),
-    "credentials.*.authorization_url": (),
-    "credentials.*.device_authorization_url": (),
-    "credentials.*.redirect_uri": (),
-    "credentials.*.refresh_token": (),
-    "credentials.*.dpop": (),
-    "credentials.*.command": (),
     "routes.*.probe": (),
-    "store": (),
     "environment": (),
     "simulation.enabled": (),
 }

@@ -1,62 +1,110 @@
-"""A token request as data, and how the client proves in it who it is (RFC 6749 section 2.3.1).
+"""A token request as data, and how the client proves in it who it is (RFC 6749 section 2.3, OpenID Connect Core section
+9, RFC 8705 section 2).
 
-Decides headers and body; nothing is sent and no secret is read here. Authlib writes the forms. Two of its habits are
-not ours: it does not form-encode id and secret for Basic, which strict servers require, and it encodes them as Latin-1,
-which fails for "€". Hence the encoding is done before Authlib sees them, and raw Basic is written in UTF-8 (RFC 7617).
+Decides which fields prove it, in the form and in the head; ``grants`` puts them into form, JSON or query. Nothing is
+sent and no secret is read here. A certificate is shown by the connection, not by the request.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus
 
-from authlib.oauth2.auth import ClientAuth
-
 from sidecar.errors import TokenRefused
+from sidecar.oauth.assertion import client_assertion
 
 if TYPE_CHECKING:
     from sidecar.config.model import Credential
+    from sidecar.oauth.inputs import Inputs
     from sidecar.secrets import Secret
+
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+_JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A POST to a token endpoint; its ``repr`` shows neither fields nor body."""
+    """A request to a token endpoint; its ``repr`` shows neither fields nor body."""
 
     url: str
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    method: str = "POST"
 
 
-def authenticate(request: TokenRequest, credential: Credential, secret: Secret) -> TokenRequest:
-    """The request with the client's id and secret in it, where ``client_auth`` says.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What proves the client: fields of the request's parameters and of its head."""
+
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def proof(credential: Credential, inputs: Inputs) -> Proof:
+    """The fields that prove the client, as ``client_auth`` says.
 
     Raises:
-        TokenRefused: a method this version has not; the configuration refuses it before.
+        TokenRefused: something that the method needs is not there or cannot be used.
     """
-    auth = _client_auth(credential, secret.reveal())
-    url, headers, body = auth.prepare("POST", request.url, dict(request.headers), request.body.decode())
-    return TokenRequest(url, headers, body.encode())
+    match credential.client_auth:
+        case "client_secret_basic":
+            return Proof(headers={"Authorization": _basic(credential, _secret(credential, inputs))})
+        case "client_secret_post":
+            return Proof((_client_id(credential), ("client_secret", _secret(credential, inputs).reveal())))
+        case "client_secret_jwt" | "private_key_jwt":
+            return _asserted(_client_id(credential), client_assertion(credential, inputs))
+        case "federated":
+            return _asserted(_client_id(credential), _foreign(inputs))
+        case "tls_client_auth" | "self_signed_tls_client_auth":
+            return Proof((_client_id(credential),))  # RFC 8705 section 2: by it the server finds the certificate
+        case "none" | None:
+            return Proof(_named(credential))
 
 
-def _client_auth(credential: Credential, secret: str) -> ClientAuth:
-    client_id = credential.client_id or ""
-    match credential.client_auth, credential.basic_encoding:
-        case "client_secret_basic", "rfc6749":
-            return ClientAuth(quote_plus(client_id), quote_plus(secret), "client_secret_basic")
-        case "client_secret_basic", "raw":
-            return ClientAuth(client_id, secret, _raw_basic)
-        case "client_secret_post", _:
-            return ClientAuth(client_id, secret, "client_secret_post")
-        case method, _:
-            raise TokenRefused(f"client_auth {method} is not supported by this version")
+def _named(credential: Credential) -> tuple[tuple[str, str], ...]:
+    # A client that proves nothing says its name (RFC 6749 section 3.2.1), unless its grant is an assertion that does:
+    # Google takes the address of a service account, sent as client_id, for a client it has never heard of.
+    if credential.client_id is None or credential.grant == "jwt_bearer":
+        return ()
+    return (_client_id(credential),)
 
 
-def _raw_basic(
-    client: ClientAuth, _method: str, url: str, headers: dict[str, str], body: str
-) -> tuple[str, dict[str, str], str]:
-    pair = f"{client.client_id}:{client.client_secret}".encode()
-    headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    return url, headers, body
+def _asserted(client_id: tuple[str, str], assertion: str) -> Proof:
+    # RFC 7521 section 4.2 leaves client_id out where the assertion names it; Entra wants it there nevertheless.
+    return Proof((client_id, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion)))
+
+
+def _foreign(inputs: Inputs) -> str:
+    """The JWT of a platform, as it is: whether it is true and still valid is for the IdP."""
+    if inputs.assertion is None:
+        raise TokenRefused("client_auth federated needs one of the keys 'assertion_file' and 'assertion'")
+    assertion = inputs.assertion.reveal()
+    if not _JWT.fullmatch(assertion):
+        raise TokenRefused("the assertion for client_auth federated is not a signed JWT")
+    return assertion
+
+
+def _basic(credential: Credential, secret: Secret) -> str:
+    """RFC 6749 section 2.3.1 form-encodes id and secret first; ``raw`` is for servers that have never heard of it, in
+    UTF-8 (RFC 7617)."""
+    _, client_id = _client_id(credential)
+    value = secret.reveal()
+    if credential.basic_encoding == "rfc6749":
+        client_id, value = quote_plus(client_id), quote_plus(value)
+    return f"Basic {base64.b64encode(f'{client_id}:{value}'.encode()).decode()}"
+
+
+def _client_id(credential: Credential) -> tuple[str, str]:
+    if credential.client_id is None:
+        raise TokenRefused(f"client_auth {credential.client_auth} needs the key 'client_id'")
+    return "client_id", credential.client_id
+
+
+def _secret(credential: Credential, inputs: Inputs) -> Secret:
+    if inputs.secret is None:
+        raise TokenRefused(f"client_auth {credential.client_auth} needs the key 'client_secret'")
+    return inputs.secret

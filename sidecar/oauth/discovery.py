@@ -8,6 +8,7 @@ for (RFC 8414 section 3.3): otherwise one tenant of an IdP could pass for anothe
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -15,10 +16,44 @@ from sidecar.errors import TokenMalformed
 from sidecar.oauth.token import json_object, passing_status, retry_hint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.oauth.token import Answer
 
 OIDC: Final = "/.well-known/openid-configuration"
 RFC8414: Final = "/.well-known/oauth-authorization-server"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What an authorization server says of itself (RFC 8414 section 2); every address in it is https.
+
+    Args:
+        endpoints: by the name of the field, those that are there and may be used.
+        mtls: the same for clients that authenticate with a certificate (RFC 8705 section 5).
+        iss_parameter: it names itself in every authorization response (RFC 9207 section 3).
+    """
+
+    issuer: str
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    mtls: Mapping[str, str] = field(default_factory=dict)
+    iss_parameter: bool = False
+
+    def endpoint(self, name: str, *, mtls: bool = False) -> str:
+        """The address of an endpoint.
+
+        Raises:
+            TokenMalformed: the document names none that may be used.
+        """
+        url = (self.mtls.get(name) if mtls else None) or self.endpoints.get(name)
+        if url is None:
+            raise TokenMalformed(f"the metadata names no {name} that is https")
+        return url
+
+
+ENDPOINTS: Final = (
+    *("token_endpoint", "authorization_endpoint", "device_authorization_endpoint", "revocation_endpoint"),
+)
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
@@ -29,8 +64,8 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     return f"{origin}{path}{OIDC}", f"{origin}{RFC8414}{path}"
 
 
-def token_endpoint(answer: Answer, issuer: str) -> str:
-    """The ``token_endpoint`` in a metadata document.
+def metadata(answer: Answer, issuer: str) -> Metadata:
+    """The metadata in an answer; there is at least a ``token_endpoint`` in it.
 
     Raises:
         TokenMalformed: there is no document, or it must not be used.
@@ -47,10 +82,20 @@ def token_endpoint(answer: Answer, issuer: str) -> str:
         raise TokenMalformed(f"the issuer's metadata: HTTP {answer.status}, no document", http_status=answer.status)
     if fields.get("issuer") != issuer:
         raise TokenMalformed("the metadata names another issuer than the configured one", http_status=answer.status)
-    url = fields.get("token_endpoint")
-    if not isinstance(url, str) or not _may_get_secrets(url, issuer):
-        raise TokenMalformed("the metadata names no token_endpoint that is https", http_status=answer.status)
-    return url
+    aliases = fields.get("mtls_endpoint_aliases")
+    found = Metadata(
+        issuer,
+        endpoints=_endpoints(fields, issuer),
+        mtls=_endpoints(aliases, issuer) if isinstance(aliases, dict) else {},
+        iss_parameter=fields.get("authorization_response_iss_parameter_supported") is True,
+    )
+    found.endpoint("token_endpoint")
+    return found
+
+
+def _endpoints(fields: Mapping[str, object], issuer: str) -> dict[str, str]:
+    named = {name: fields.get(name) for name in ENDPOINTS}
+    return {name: url for name, url in named.items() if isinstance(url, str) and _may_get_secrets(url, issuer)}
 
 
 def _may_get_secrets(url: str, issuer: str) -> bool:

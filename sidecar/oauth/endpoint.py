@@ -30,7 +30,7 @@ from sidecar.errors import (
     TokenTimeout,
     TokenTLS,
 )
-from sidecar.oauth.discovery import metadata_urls, token_endpoint
+from sidecar.oauth.discovery import Metadata, metadata, metadata_urls
 from sidecar.oauth.token import Answer
 
 if TYPE_CHECKING:
@@ -51,12 +51,19 @@ FileStamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How to reach an IdP: its CA bundle (None: the system's), the deadlines, and who counts the requests sent."""
+    """How to reach an IdP.
+
+    Args:
+        ca_file: its CA bundle; None: the system's.
+        on_send: counts the requests sent.
+        certificate: the client's certificate and its key, as files (RFC 8705); None presents none.
+    """
 
     ca_file: str | None
     connect_seconds: float
     total_seconds: float
     on_send: Callable[[], None]
+    certificate: tuple[str, str] | None = None
 
 
 class Endpoint:
@@ -71,19 +78,19 @@ class Endpoint:
             raise ConfigurationInvalid(f"{INSECURE_SWITCH} is set; it switches off checks that protect secrets")
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[str, tuple[FileStamp, ssl.SSLContext]] = {}
-        self._discovered: dict[tuple[str, str | None], tuple[float, str]] = {}
+        self._contexts: dict[tuple[str, ...], tuple[list[FileStamp], ssl.SSLContext]] = {}
+        self._discovered: dict[tuple[str, str | None], tuple[float, Metadata]] = {}
 
-    async def post(self, request: TokenRequest, wire: Wire) -> Answer:
+    async def send(self, request: TokenRequest, wire: Wire) -> Answer:
         """Send a token request and read its answer, whatever its status.
 
         Raises:
             TokenRequestError: the network's leaves, or TokenMalformed if the answer is too large or is not HTTP.
         """
-        return await self._exchange("POST", request.url, request.headers, request.body, wire)
+        return await self._exchange(request.method, request.url, request.headers, request.body or None, wire)
 
-    async def discover(self, issuer: str, wire: Wire) -> str:
-        """The token endpoint of an issuer, from its metadata; remembered for an hour, and longer if asking fails.
+    async def discover(self, issuer: str, wire: Wire) -> Metadata:
+        """The metadata of an issuer; remembered for an hour, and longer if asking fails.
 
         Raises:
             TokenRequestError: no document could be had, or it is not this issuer's.
@@ -93,26 +100,26 @@ class Endpoint:
         if known is not None and self._clock.now() < known[0] + DISCOVERY_TTL_SECONDS:
             return known[1]
         try:
-            url = await self._discover(issuer, wire)
+            found = await self._discover(issuer, wire)
         except TokenRequestError:
             if known is None:
                 raise
             return known[1]
         if len(self._discovered) >= MAX_DISCOVERED:
             self._discovered.clear()
-        self._discovered[key] = (self._clock.now(), url)
-        return url
+        self._discovered[key] = (self._clock.now(), found)
+        return found
 
     def forget_discovered(self, issuer: str, ca_file: str | None) -> None:
         """Ask for the metadata again the next time: the endpoint it named does not work."""
         self._discovered.pop((issuer, ca_file), None)
 
-    async def _discover(self, issuer: str, wire: Wire) -> str:
+    async def _discover(self, issuer: str, wire: Wire) -> Metadata:
         problem: TokenMalformed | None = None
         for url in metadata_urls(issuer):
             answer = await self._exchange("GET", url, {"Accept": "application/json"}, None, wire)
             try:
-                return token_endpoint(answer, issuer)
+                return metadata(answer, issuer)
             except TokenMalformed as exc:
                 # Not here; the other form of the address may have it. A document that is wrong tells more than a 404.
                 problem = exc if problem is None or answer.status == 200 else problem
@@ -122,7 +129,7 @@ class Endpoint:
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, wire: Wire
     ) -> Answer:
-        context = self._context(wire.ca_file)
+        context = self._context(wire)
         timeout = aiohttp.ClientTimeout(total=wire.total_seconds, connect=wire.connect_seconds)
         sent_at = self._clock.now()
         wire.on_send()
@@ -147,17 +154,20 @@ class Endpoint:
             )
         return self._session
 
-    def _context(self, ca_file: str | None) -> ssl.SSLContext | bool:
-        """The TLS context for a CA bundle, made anew when the file has changed; True is aiohttp's own, verifying."""
-        if ca_file is None:
+    def _context(self, wire: Wire) -> ssl.SSLContext | bool:
+        """The TLS context for these files, made anew when one has changed; True is aiohttp's own, verifying."""
+        files = tuple(file for file in (wire.ca_file, *(wire.certificate or ())) if file is not None)
+        if not files:
             return True
         try:
-            stamp = stamp_of(ca_file)
-            cached = self._contexts.get(ca_file)
-            if cached is None or cached[0] != stamp:
-                cached = self._contexts[ca_file] = stamp, ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as exc:
-            raise TokenTLS(f"ca_file {ca_file}: {exc.strerror or 'holds no certificates'}") from exc
+            stamps = [stamp_of(file) for file in files]
+        except OSError as exc:
+            raise TokenTLS(f"{exc.filename}: {exc.strerror}") from exc
+        cached = self._contexts.get(files)
+        if cached is None or cached[0] != stamps:
+            if len(self._contexts) >= MAX_DISCOVERED:
+                self._contexts.clear()
+            cached = self._contexts[files] = stamps, _context(wire)
         return cached[1]
 
     async def close(self) -> None:
@@ -165,6 +175,21 @@ class Endpoint:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _context(wire: Wire) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=wire.ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise TokenTLS(f"ca_file {wire.ca_file}: {exc.strerror or 'holds no certificates'}") from exc
+    if wire.certificate is None:
+        return context
+    try:
+        # A password would be asked for on the terminal: an encrypted key is refused instead.
+        context.load_cert_chain(*wire.certificate, password=lambda: "")
+    except (OSError, ssl.SSLError, ValueError) as exc:
+        raise TokenTLS(f"certificate {wire.certificate[0]}: it and its key cannot be used together") from exc
+    return context
 
 
 def stamp_of(path: str) -> FileStamp:

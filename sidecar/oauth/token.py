@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -41,6 +42,8 @@ from sidecar.secrets import Secret
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.oauth.dpop import ProofKey
+
 MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
 """A longer one is a unit mixed up (milliseconds, an absolute stamp), not a lifetime."""
@@ -48,6 +51,9 @@ LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
 # RFC 6749 appendix A.12 allows visible ASCII and the space, RFC 6750 section 2.1 the narrower b64token. Some issuers
 # use "!" or "|"; a space would split the credentials, so it is out.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_SCOPE: Final = re.compile(r"[\x20-\x7e]{1,4096}")
+ABSOLUTE_EXPIRY: Final = ("expires_on", "expires_at", "expireTime", "expirationTimestamp", "expiration", "Expiration")
+"""Where providers put the instant of the end; the later ones are Google's, Kubernetes', and those of AWS's commands."""
 # RFC 6749 section 5.2 allows almost any text; every registered code is a lower-case word. "Forbidden" and
 # "Internal Server Error" in a JSON body are what frameworks and gateways write, not an OAuth error.
 _ERROR_CODE: Final = re.compile(r"[a-z][a-z0-9_.:/-]{1,63}")
@@ -62,6 +68,15 @@ _TERMINAL: Final[Mapping[str, type[TokenRequestError]]] = {
     "invalid_target": TokenRefused,  # RFC 8707 section 2
     "access_denied": TokenRefused,
 }
+CLASSES: Final[Mapping[str, type[TokenRequestError]]] = {
+    "invalid_client": InvalidClient,
+    "invalid_grant": InvalidGrant,
+    "invalid_scope": InvalidScope,
+    "unauthorized_client": UnauthorizedClient,
+    "refused": TokenRefused,
+    "transient": ServerError,
+}
+"""What a provider's own error codes may stand for (``dialect.errors``)."""
 _TRANSIENT: Final[Mapping[str, type[TokenRequestError]]] = {
     "temporarily_unavailable": ServerError,
     "server_error": ServerError,
@@ -113,6 +128,16 @@ class Expected:
     required_scopes: tuple[str, ...] = ()
     degraded: bool = False
     """Take a token without all required scopes, and say what is missing."""
+    issuer: str | None = None
+    """The token must be a JWT of this issuer."""
+    dpop: bool = False
+    """The token is bound to a key (RFC 9449 section 5); otherwise it must not be."""
+    token_field: str = "access_token"
+    token_types: tuple[str, ...] = ()
+    """Further values of ``token_type`` that mean Bearer."""
+    scope_separator: str = "space"
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """The provider's own error codes, and HTTP statuses of answers without one, to the names in ``CLASSES``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +149,22 @@ class Token:
         sent_at: when its request was sent; the lifetime counts from here, so the server's clock does not matter.
         lifetime: seconds; infinite if it never expires.
         missing_scopes: those required but not granted; only with ``Expected.degraded``.
+        refresh_in: seconds after which the provider wants it to be renewed, if it said so.
+        refresh_token: what it can be renewed with (RFC 6749 section 6); None if the answer brought none.
+        refresh_token_lifetime: seconds, if the answer told them.
+        scope: what was granted, if the answer told it.
     """
 
     value: Secret
     sent_at: float
     lifetime: float
     missing_scopes: tuple[str, ...] = ()
+    refresh_in: float | None = None
+    refresh_token: Secret | None = field(default=None, repr=False)
+    refresh_token_lifetime: float | None = None
+    scope: str | None = None
+    dpop: ProofKey | None = field(default=None, repr=False)
+    """The key it is bound to (RFC 9449)."""
 
 
 def parse(answer: Answer, expected: Expected) -> Token:
@@ -138,20 +173,32 @@ def parse(answer: Answer, expected: Expected) -> Token:
     Raises:
         TokenRequestError: one of its leaves; see the module's text for which.
     """
-    fields = json_object(answer.body)
-    if (error := _failure(answer, fields)) is not None:
+    fields = _fields(answer, expected)
+    if (error := _failure(answer, fields, expected.errors)) is not None:
         raise error
     assert fields is not None  # noqa: S101 - an answer without fields is a failure
-    value = _token_value(fields, answer.status)
-    _check_type(fields, answer.status)
+    fields, name = _around(fields, expected.token_field)
+    value = _token_value(fields, name, answer.status)
+    _check_type(fields, expected, answer.status)
+    _check_issuer(value, expected.issuer, answer.status)
     missing = _missing_scopes(fields, expected)
     if missing and not expected.degraded:
         raise InvalidScope(f"the token lacks required scopes: {' '.join(missing)}", http_status=answer.status)
-    return Token(Secret(value), answer.sent_at, _lifetime(fields, value, answer, expected.default_ttl), missing)
+    scope = fields.get("scope")
+    return Token(
+        Secret(value),
+        answer.sent_at,
+        _lifetime(fields, value, answer, expected.default_ttl),
+        missing,
+        refresh_in=_hint(fields.get("refresh_in")),
+        refresh_token=_refresh_token(fields),
+        refresh_token_lifetime=_hint(fields.get("refresh_token_expires_in", fields.get("refresh_expires_in"))),
+        scope=scope if isinstance(scope, str) and _SCOPE.fullmatch(scope) else None,
+    )
 
 
-def from_file(value: Secret, *, sent_at: float, wall: float) -> Token:
-    """A token that was read from a file; its ``exp`` is the only hint at its end (RFC 7519 section 4.1.4).
+def bare(value: Secret, *, sent_at: float, wall: float, default_ttl: float = math.inf) -> Token:
+    """A token that came by itself, from a file or a command; its ``exp`` is the only hint at its end (RFC 7519 4.1.4).
 
     Raises:
         TokenMalformed: it could break a header, is too long, or has expired.
@@ -159,9 +206,9 @@ def from_file(value: Secret, *, sent_at: float, wall: float) -> Token:
     text = value.reveal()
     _check_characters(text, None)
     claims = _jwt_claims(text)
-    seconds = math.inf if claims is None or "exp" not in claims else _until_exp(claims, wall)
+    seconds = default_ttl if claims is None or "exp" not in claims else _until_exp(claims, wall)
     if not seconds > 0:  # an exp that is no number is NaN here
-        raise TokenMalformed("the token in the file has expired")
+        raise TokenMalformed("the token has expired")
     return Token(value, sent_at, seconds)
 
 
@@ -175,26 +222,36 @@ def retry_hint(answer: Answer) -> float | None:
     reset = answer.headers.get("x-rate-limit-reset", "").strip()  # Unix time: Okta's rate limits
     if reset.isascii() and reset.isdigit():
         return max(0.0, float(reset[:12]) - answer.server_time)
-    return None
+    # Azure's metadata service says so when it is updated, and is back within 70 s (its documentation of retries).
+    return 70.0 if answer.status == 410 else None
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def _failure(answer: Answer, fields: Mapping[str, object] | None) -> TokenRequestError | None:
+def _failure(
+    answer: Answer, fields: Mapping[str, object] | None, aliases: Mapping[str, str]
+) -> TokenRequestError | None:
     """The error in an answer, whatever its status: some IdPs send errors with 200. None if it may hold a token."""
-    code = _error_code(fields)
-    kind, detail = _classify(answer.status, code, readable=fields is not None)
+    code = error_code(fields)
+    foreign = fields is not None and not isinstance(fields.get("error"), str)
+    kind, detail = _classify(answer.status, code, aliases, readable=fields is not None, foreign=foreign)
     if kind is None:
         return None
     return kind(detail, retry_after_seconds=retry_hint(answer), oauth_error=code, http_status=answer.status)
 
 
-def _classify(status: int, code: str | None, *, readable: bool) -> tuple[type[TokenRequestError] | None, str]:
+def _classify(
+    status: int, code: str | None, aliases: Mapping[str, str], *, readable: bool, foreign: bool
+) -> tuple[type[TokenRequestError] | None, str]:
     said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
     if (kind := passing_status(status)) is not None:
         return kind, f"the IdP answered {said}"
-    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or _unknown(status)) is not None:
+    alias = aliases.get(str(status) if code is None else code)
+    if alias is not None:
+        return CLASSES[alias], f"the IdP answered {said}"
+    unknown = None if foreign else _unknown(status)  # what is no OAuth error counts where the dialect knows it
+    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or unknown) is not None:
         return kind, f"the IdP answered {said}"
     if not 200 <= status <= 299:
         return TokenMalformed, f"the IdP's address answered HTTP {status} without an OAuth error"
@@ -220,9 +277,23 @@ def passing_status(status: int) -> type[TokenRequestError] | None:
             return ServerError if status >= 500 else None
 
 
-def _error_code(fields: Mapping[str, object] | None) -> str | None:
-    code = fields.get("error") if fields else None
-    return code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+def error_code(fields: Mapping[str, object] | None) -> str | None:
+    """The error code in an answer, in lower case; None if there is none, or what stands there is no code.
+
+    Beside RFC 6749's ``error`` these are read: an object there with a ``status`` (Google's APIs), ``errorCode`` (Okta's
+    and Salesforce's APIs), and a transient code in ``error_description``, where Google's token endpoint may put it.
+    """
+    if not fields:
+        return None
+    code = fields.get("error")
+    if isinstance(code, dict):
+        code = _lower(code.get("status"))
+    elif code in (None, ""):
+        code = _lower(fields.get("errorCode"))
+    if not isinstance(code, str) or not _ERROR_CODE.fullmatch(code):
+        return None
+    description = fields.get("error_description")
+    return description if isinstance(description, str) and description in _TRANSIENT else code
 
 
 # --- the fields of a token -------------------------------------------------------------------------------------------
@@ -237,12 +308,65 @@ def json_object(body: bytes) -> Mapping[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _token_value(fields: Mapping[str, object], status: int) -> str:
-    value = fields.get("access_token")
+def _lower(code: object) -> object:
+    return code.lower() if isinstance(code, str) else code
+
+
+def _fields(answer: Answer, expected: Expected) -> Mapping[str, object] | None:
+    """What an answer says, whatever its form: JSON, a form (GitHub's default), or a JWT by itself (Google's metadata
+    service); None if it is something else."""
+    fields = json_object(answer.body)
+    if fields is not None:
+        return fields
+    try:
+        text = answer.body.decode("ascii").strip()
+    except UnicodeDecodeError:
+        return None
+    if answer.headers.get("content-type", "").partition(";")[0].strip() == "application/x-www-form-urlencoded":
+        try:
+            return dict(parse_qsl(text, max_num_fields=64))
+        except ValueError:
+            return None
+    return {expected.token_field.rpartition(".")[2]: text} if _jwt_claims(text) is not None else None
+
+
+def _around(fields: Mapping[str, object], path: str) -> tuple[Mapping[str, object], str]:
+    """The object that holds the token, over the fields around it, and the token's name in it."""
+    *outer, name = path.split(".")
+    for part in outer:
+        inner = fields.get(part)
+        fields = {**fields, **inner} if isinstance(inner, dict) else fields
+    return fields, name
+
+
+def _token_value(fields: Mapping[str, object], name: str, status: int) -> str:
+    value = fields.get(name)
     if not isinstance(value, str) or not value:
-        raise TokenMalformed(f"HTTP {status} without an access_token", http_status=status)
+        raise TokenMalformed(f"HTTP {status} without the field {name}", http_status=status)
     _check_characters(value, status)
     return value
+
+
+def _refresh_token(fields: Mapping[str, object]) -> Secret | None:
+    """A new refresh token; an empty one is none (Azure's metadata service). One that could not be sent is none either:
+    the old one is kept, and says at its next use what became of it."""
+    value = fields.get("refresh_token")
+    usable = isinstance(value, str) and len(value) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(value)
+    return Secret(value) if isinstance(value, str) and usable else None
+
+
+def _hint(value: object) -> float | None:
+    """Seconds that are told on the side; None if they are not, or make no sense."""
+    seconds = _number(value)
+    return seconds if 0 < seconds <= 10 * LONGEST_LIFETIME_SECONDS else None
+
+
+def _check_issuer(value: str, issuer: str | None, status: int) -> None:
+    if issuer is None:
+        return
+    claims = _jwt_claims(value)
+    if claims is None or claims.get("iss") != issuer:
+        raise TokenRefused("the token is not a JWT of the issuer in token_issuer", http_status=status)
 
 
 def _check_characters(value: str, status: int | None) -> None:
@@ -252,13 +376,16 @@ def _check_characters(value: str, status: int | None) -> None:
         raise TokenMalformed("the token holds characters that cannot stand in a header", http_status=status)
 
 
-def _check_type(fields: Mapping[str, object], status: int) -> None:
+def _check_type(fields: Mapping[str, object], expected: Expected, status: int) -> None:
     # RFC 6749 section 7.1: a token of a type that is not understood must not be used. Section 5.1 requires the field,
-    # but many leave it out; then there is nothing to misunderstand.
+    # but many leave it out; then there is nothing to misunderstand. With DPoP there is: the token may be unbound
+    # (RFC 9449 section 5).
     kind = fields.get("token_type")
-    if kind in (None, ""):
-        return
-    if not isinstance(kind, str) or kind.lower() != "bearer":
+    word = kind.lower() if isinstance(kind, str) else kind
+    if expected.dpop:
+        if word != "dpop":
+            raise TokenRefused("the token is not bound to the DPoP key: token_type is not DPoP", http_status=status)
+    elif word not in (None, "", "bearer", *(alias.lower() for alias in expected.token_types)):
         raise TokenMalformed("the token_type is not Bearer", http_status=status)
 
 
@@ -269,7 +396,7 @@ def _missing_scopes(fields: Mapping[str, object], expected: Expected) -> tuple[s
         case None | "":
             granted = set(expected.scopes)
         case str():
-            granted = set(stated.split())
+            granted = set((stated.replace(",", " ") if expected.scope_separator == "comma" else stated).split())
         case list():
             granted = {scope for scope in stated if isinstance(scope, str)}
         case _:
@@ -296,7 +423,7 @@ def _lifetime(fields: Mapping[str, object], token: str, answer: Answer, default_
 def _stated_lifetime(fields: Mapping[str, object], answer: Answer) -> float | None:
     if (stated := fields.get("expires_in")) not in (None, ""):
         return _number(stated)
-    for name in ("expires_on", "expires_at"):
+    for name in ABSOLUTE_EXPIRY:
         if (stated := fields.get(name)) not in (None, ""):
             return _instant(stated) - answer.server_time
     return None

@@ -60,6 +60,7 @@ class House:
         """A client_credentials credential of the provider's client."""
         plain = model.Credential(
             grant="client_credentials",
+            client_auth="client_secret_basic",
             token_url=self.idp.token_url,
             client_id="client",
             client_secret=SecretReference.parse(f"file:{self.secret_file}"),

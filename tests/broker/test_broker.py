@@ -12,7 +12,7 @@ import pytest
 from sidecar.broker.broker import Broker
 from sidecar.broker.waits import Alarm
 from sidecar.config.model import Credential as CredentialConfig
-from sidecar.config.model import Refresh
+from sidecar.config.model import Dialect, Refresh
 from sidecar.errors import ConfigurationInvalid
 from sidecar.runtime import Tasks
 from sidecar.secrets import SecretReference
@@ -186,6 +186,27 @@ OTHER_VALUES: dict[str, Any] = {
     "default_ttl": 1.0,
     "stale_for": 1.0,
     "token_file": "/other",
+    "dpop": True,
+    "secret_max_age": 1.0,
+    "dialect": Dialect(body="json"),
+    "assertion_algorithm": "ES256",
+    "assertion_claims": {"other": "other"},
+    "command": ("other",),
+    **dict.fromkeys(
+        ("token", "private_key", "certificate_key", "assertion", "subject_token", "actor_token", "refresh_token"),
+        SecretReference.parse("env:OTHER"),
+    ),
+    **dict.fromkeys(
+        (
+            *("token_issuer", "key_id", "assertion_audience", "assertion_subject", "certificate", "assertion_file"),
+            *("subject_token_type", "actor_token_type"),
+        ),
+        "other",
+    ),
+    **dict.fromkeys(
+        (*("authorization_url", "device_authorization_url", "revocation_url", "redirect_uri", "impersonation_url"),),
+        "http://127.0.0.1:1/other",
+    ),
 }
 
 
@@ -197,15 +218,5 @@ async def test_a_difference_in_any_input_is_another_credential(house: House, key
 
 
 def test_every_input_of_a_credential_was_tried() -> None:
-    not_built = {
-        "provider",
-        "grant",
-        "required_for_ready",
-        "private_key",
-        "key_id",
-        "assertion_audience",
-        "certificate",
-    }
-    not_built |= {"certificate_key", "assertion_file", "subject_token", "authorization_url", "redirect_uri", "dpop"}
-    not_built |= {"device_authorization_url", "refresh_token", "command"}
-    assert {field.name for field in msgspec.structs.fields(CredentialConfig)} == not_built | OTHER_VALUES.keys()
+    not_alone = {"provider", "provider_params", "grant", "required_for_ready"}
+    assert {field.name for field in msgspec.structs.fields(CredentialConfig)} == not_alone | OTHER_VALUES.keys()

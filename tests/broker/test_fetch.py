@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sidecar.broker.fetch import REQUESTS_AN_ATTEMPT
 from sidecar.simulation.idp import Step
 from tests.broker.conftest import LIMITS, House, LogLines
 
@@ -29,7 +30,7 @@ async def test_a_fetch_that_never_ends_is_given_up(house: House) -> None:
     house.clock.idle = lambda: True
     await house.broker.apply({"orders": house.config()}, limits)
     await house.received(1)
-    await house.clock.advance(4000.0)
+    await house.clock.advance(REQUESTS_AN_ATTEMPT * 1000.0)
     assert house.meters().consecutive_failures.value == 0
     await house.clock.advance(10.0)
     assert house.broker.credential("orders").status().last_error == "timeout"
@@ -47,6 +48,9 @@ class Broken:
 
     def inputs_changed(self) -> bool:
         return False
+
+    def close(self) -> None:
+        pass
 
 
 async def test_a_bug_in_an_attempt_is_reported_and_retried_with_backoff(house: House, log_lines: LogLines) -> None:

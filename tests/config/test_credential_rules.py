@@ -7,7 +7,8 @@ import typing
 import pytest
 
 from sidecar.config import credential_rules
-from sidecar.config.model import NOT_YET, Credential, Grant
+from sidecar.config.model import ClientAuth, Credential, Grant
+from sidecar.config.problems import listed
 
 if typing.TYPE_CHECKING:
     from tests.config.conftest import Messages
@@ -31,7 +32,9 @@ def test_a_complete_credential_is_no_error(messages: Messages) -> None:
 
 
 def test_a_credential_needs_its_grant(messages: Messages) -> None:
-    assert messages(credential("client_id: id")) == ["3: a credential needs its 'grant': client_credentials or static"]
+    assert messages(credential("client_id: id")) == [
+        f"3: a credential needs its 'grant' or a 'provider': {listed(credential_rules.GRANTS)}"
+    ]
 
 
 def test_every_key_that_a_grant_needs_is_named(messages: Messages) -> None:
@@ -40,12 +43,14 @@ def test_every_key_that_a_grant_needs_is_named(messages: Messages) -> None:
         "3: grant: client_credentials needs the key 'client_id'",
         "3: grant: client_credentials needs the key 'client_secret'",
     ]
-    assert messages(credential("grant: static")) == ["3: grant: static needs the key 'token_file'"]
+    assert messages(credential("grant: static")) == ["3: grant: static needs one of the keys token_file or token"]
 
 
 def test_null_is_not_enough_where_a_key_is_needed(messages: Messages) -> None:
     assert messages(credential(*COMPLETE, "issuer: null")) == []
-    assert messages(credential("grant: static", "token_file: null")) == ["5: grant: static needs the key 'token_file'"]
+    assert messages(credential("grant: static", "token_file: null")) == [
+        "5: grant: static needs one of the keys token_file or token"
+    ]
 
 
 def test_the_token_endpoint_is_given_once(messages: Messages) -> None:
@@ -69,7 +74,7 @@ def test_a_token_file_is_of_no_use_to_an_idp(messages: Messages) -> None:
 
 def test_the_encoding_of_basic_is_of_no_use_without_it(messages: Messages) -> None:
     assert messages(credential(*COMPLETE, "client_auth: client_secret_post", "basic_encoding: raw")) == [
-        "9: 'basic_encoding' has no use with client_auth: client_secret_post"
+        "9: client_auth: client_secret_post has no use for 'basic_encoding'"
     ]
     assert messages(credential(*COMPLETE, "basic_encoding: raw")) == []
 
@@ -119,14 +124,13 @@ def test_a_refresh_lies_within_the_tokens_life(refresh: str, messages: Messages)
     assert "must lie between 0 and 1" in found[0]
 
 
-def test_every_key_of_the_model_is_used_by_a_grant_or_not_supported_yet() -> None:
+def test_every_key_of_the_model_is_used_by_a_grant_or_a_client_authentication() -> None:
     used = set(credential_rules.EVERY_GRANT)
-    for keys in credential_rules.GRANTS.values():
-        used |= {*keys.needed, *keys.one_of, *keys.used}
-    later = {name for name in Credential.__struct_fields__ if f"credentials.*.{name}" in NOT_YET}
-
-    assert used | later == set(Credential.__struct_fields__)
+    for keys in (*credential_rules.GRANTS.values(), *credential_rules.CLIENT_AUTHS.values()):
+        used |= keys.all
+    assert used == set(Credential.__struct_fields__)
 
 
-def test_every_grant_has_its_keys_or_is_not_supported_yet() -> None:
-    assert set(typing.get_args(Grant)) == set(credential_rules.GRANTS) | set(NOT_YET["credentials.*.grant"])
+def test_every_grant_and_every_client_authentication_has_its_keys() -> None:
+    assert set(typing.get_args(Grant)) == set(credential_rules.GRANTS)
+    assert set(typing.get_args(ClientAuth)) == set(credential_rules.CLIENT_AUTHS)

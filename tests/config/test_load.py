@@ -62,6 +62,9 @@ config.yaml:8:15: an upstream is scheme, host and port; the path comes with each
 config.yaml:9:19: this address is taken in line 7
   9 | telemetry: {bind: 127.0.0.1:6190}
     |                   ^^^^^^^^^^^^^^
+config.yaml:11:3: client_auth: private_key_jwt needs the key 'private_key'
+  11 |   orders:
+     |   ^^^^^^
 config.yaml:13:16: 'token_url': http would send the client's secret in the clear: use https
   13 |     token_url: http://idp.example.com/token
      |                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -71,9 +74,6 @@ config.yaml:15:20: 'client_secret': a secret is named, not written here: use fil
 config.yaml:16:18: 'default_ttl': a duration needs its unit: write 30s, not 30
   16 |     default_ttl: 30
      |                  ^^
-config.yaml:17:18: 'client_auth: private_key_jwt' is not supported by this version
-  17 |     client_auth: private_key_jwt
-     |                  ^^^^^^^^^^^^^^^
 config.yaml:18:20: 'grant': the password grant is not supported: RFC 9700 section 2.4 says it must not be used
   18 |   partner: {grant: password, client_secret: ***, token_params: {scope: ***}}
      |                    ^^^^^^^^

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config import load
-from sidecar.config.model import NOT_YET
 from tests.config.conftest import VALID, Messages
 
 REVERSE = """\
@@ -45,32 +44,18 @@ def listeners(*entries: str, more: str = "") -> str:
     ("section", "line", "name"),
     [
         ("", "admin: {bind: 127.0.0.1:6182}", "admin"),
-        ("", "store: {path: /a, key: env:KEY}", "store"),
         ("", "environment: production", "environment"),
         ("", "simulation: {enabled: true}", "enabled"),
-        ("credentials", "provider: github_app", "provider"),
-        ("credentials", "client_auth: private_key_jwt", "client_auth: private_key_jwt"),
-        ("credentials", "client_auth: none", "client_auth: none"),
-        ("credentials", "private_key: env:KEY", "private_key"),
-        ("credentials", "dpop: true", "dpop"),
-        ("credentials", "command: [get-token]", "command"),
         ("routes", "probe: /healthz", "probe"),
     ],
 )
 def test_a_key_whose_feature_does_not_exist_yet_is_refused_by_name(
     section: str, line: str, name: str, messages: Messages
 ) -> None:
-    anchor = "    client_id: orders-worker\n" if section == "credentials" else "    credential: orders\n"
+    anchor = "    credential: orders\n"
     text = VALID.replace(anchor, f"{anchor}    {line}\n") if section else VALID + line + "\n"
 
     assert [message.partition(": ")[2] for message in messages(text)] == [f"'{name}' is not supported by this version"]
-
-
-@pytest.mark.parametrize("grant", NOT_YET["credentials.*.grant"])
-def test_a_grant_that_does_not_exist_yet_is_one_error(grant: str, messages: Messages) -> None:
-    assert messages(VALID.replace("client_credentials", grant)) == [
-        f"6: 'grant: {grant}' is not supported by this version"
-    ]
 
 
 def test_a_value_that_asks_for_nothing_is_accepted() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import RateLimited, ServerError, TokenMalformed
-from sidecar.oauth.discovery import metadata_urls, token_endpoint
+from sidecar.oauth.discovery import metadata, metadata_urls
 from sidecar.oauth.token import Answer
 
 ISSUER = "https://idp.test/tenant"
@@ -36,7 +36,7 @@ def test_an_issuer_without_a_path_has_both_at_its_root(issuer: str) -> None:
 
 
 def test_the_document_names_the_endpoint() -> None:
-    assert token_endpoint(document(), ISSUER) == "https://idp.test/tenant/token"
+    assert metadata(document(), ISSUER).endpoint("token_endpoint") == "https://idp.test/tenant/token"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_the_document_names_the_endpoint() -> None:
 )
 def test_a_document_of_another_issuer_is_not_used(named: object) -> None:
     with pytest.raises(TokenMalformed, match="another issuer"):
-        token_endpoint(document(issuer=named), ISSUER)
+        metadata(document(issuer=named), ISSUER)
 
 
 @pytest.mark.parametrize(
@@ -66,24 +66,59 @@ def test_a_document_of_another_issuer_is_not_used(named: object) -> None:
 )
 def test_an_endpoint_that_is_not_plainly_https_is_not_used(url: object) -> None:
     with pytest.raises(TokenMalformed):
-        token_endpoint(document(token_endpoint=url), ISSUER)
+        metadata(document(token_endpoint=url), ISSUER)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "[::1]:9", "localhost:9"])
 def test_a_loopback_issuer_may_name_a_loopback_endpoint(host: str) -> None:
     issuer, url = f"http://{host}", f"http://{host}/token"
-    assert token_endpoint(document(issuer=issuer, token_endpoint=url), issuer) == url
+    assert metadata(document(issuer=issuer, token_endpoint=url), issuer).endpoint("token_endpoint") == url
     with pytest.raises(TokenMalformed):
-        token_endpoint(document(issuer=issuer, token_endpoint="http://10.0.0.1/token"), issuer)
+        metadata(document(issuer=issuer, token_endpoint="http://10.0.0.1/token"), issuer)
 
 
 def test_a_busy_idp_is_told_from_a_missing_document() -> None:
     with pytest.raises(ServerError) as caught:
-        token_endpoint(document(503), ISSUER)
+        metadata(document(503), ISSUER)
     assert caught.value.retry_after_seconds == 9.0
     with pytest.raises(RateLimited):
-        token_endpoint(document(429), ISSUER)
+        metadata(document(429), ISSUER)
     with pytest.raises(TokenMalformed):
-        token_endpoint(document(404), ISSUER)
+        metadata(document(404), ISSUER)
     with pytest.raises(TokenMalformed):
-        token_endpoint(Answer(200, {}, b"<html>", sent_at=0.0, wall=0.0), ISSUER)
+        metadata(Answer(200, {}, b"<html>", sent_at=0.0, wall=0.0), ISSUER)
+
+
+def test_the_further_endpoints_are_there_where_they_are_named() -> None:
+    found = metadata(
+        document(
+            authorization_endpoint="https://idp.test/authorize",
+            device_authorization_endpoint="http://idp.test/device",
+            revocation_endpoint=7,
+            authorization_response_iss_parameter_supported=True,
+        ),
+        ISSUER,
+    )
+    assert found.endpoint("authorization_endpoint") == "https://idp.test/authorize"
+    assert found.iss_parameter
+    for name in ("device_authorization_endpoint", "revocation_endpoint"):
+        with pytest.raises(TokenMalformed, match=f"names no {name} that is https"):
+            found.endpoint(name)
+
+
+def test_a_client_with_a_certificate_uses_the_aliases_that_are_there() -> None:
+    aliases = {"token_endpoint": "https://mtls.idp.test/token", "revocation_endpoint": "http://mtls.idp.test/revoke"}
+    found = metadata(document(mtls_endpoint_aliases=aliases, revocation_endpoint="https://idp.test/revoke"), ISSUER)
+    assert found.endpoint("token_endpoint", mtls=True) == "https://mtls.idp.test/token"
+    assert found.endpoint("token_endpoint") == "https://idp.test/tenant/token"
+    assert found.endpoint("revocation_endpoint", mtls=True) == "https://idp.test/revoke"
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, None])
+def test_a_promise_to_send_iss_is_a_true(odd: object) -> None:
+    assert not metadata(document(authorization_response_iss_parameter_supported=odd), ISSUER).iss_parameter
+
+
+@pytest.mark.parametrize("odd", ["x", [], 7, None])
+def test_aliases_that_are_none_are_left(odd: object) -> None:
+    assert metadata(document(mtls_endpoint_aliases=odd), ISSUER).mtls == {}

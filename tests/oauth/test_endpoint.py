@@ -67,7 +67,7 @@ async def idp(clock: FakeClock) -> AsyncIterator[MockIdP]:
 
 async def test_an_answer_of_any_status_comes_back_as_it_is(endpoint: Endpoint, idp: MockIdP, clock: FakeClock) -> None:
     idp.script(Step(status=418, headers={"Retry-After": "3", "X-Odd": "1"}, body=b"short and stout"))
-    answer = await endpoint.post(request(idp.token_url), wire())
+    answer = await endpoint.send(request(idp.token_url), wire())
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (418, b"short and stout", "3")
     assert (answer.sent_at, answer.wall) == (clock.now(), clock.wall())
     assert idp.received[0].headers["x-probe"] == "yes"
@@ -76,15 +76,15 @@ async def test_an_answer_of_any_status_comes_back_as_it_is(endpoint: Endpoint, i
 
 async def test_redirects_are_not_followed_and_cookies_not_kept(endpoint: Endpoint, idp: MockIdP) -> None:
     idp.script(Step(status=307, headers={"Location": "/elsewhere", "Set-Cookie": "a=b; Path=/"}))
-    assert (await endpoint.post(request(idp.token_url), wire())).status == 307
-    await endpoint.post(request(idp.token_url), wire())
+    assert (await endpoint.send(request(idp.token_url), wire())).status == 307
+    await endpoint.send(request(idp.token_url), wire())
     assert [received.path for received in idp.received] == ["/token", "/token"]
     assert "cookie" not in idp.received[1].headers
 
 
 async def test_every_request_has_a_connection_of_its_own(endpoint: Endpoint, idp: MockIdP) -> None:
     for _ in range(3):
-        await endpoint.post(request(idp.token_url), wire())
+        await endpoint.send(request(idp.token_url), wire())
     assert len({received.peer_port for received in idp.received}) == 3
 
 
@@ -93,34 +93,34 @@ async def test_the_environments_proxy_is_not_used(
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert (await endpoint.post(request(idp.token_url), wire())).status == 401
+    assert (await endpoint.send(request(idp.token_url), wire())).status == 401
 
 
 async def test_an_answer_over_the_bound_is_malformed(endpoint: Endpoint, idp: MockIdP) -> None:
     idp.script(Step(body=b"x" * MAX_BODY_BYTES), Step(body=b"x" * (MAX_BODY_BYTES + 1)))
-    assert len((await endpoint.post(request(idp.token_url), wire())).body) == MAX_BODY_BYTES
+    assert len((await endpoint.send(request(idp.token_url), wire())).body) == MAX_BODY_BYTES
     with pytest.raises(TokenMalformed, match="larger"):
-        await endpoint.post(request(idp.token_url), wire())
+        await endpoint.send(request(idp.token_url), wire())
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 async def test_an_idp_that_hangs_or_drips_is_a_timeout(endpoint: Endpoint, idp: MockIdP, fault: Any) -> None:
     idp.script(Step(fault=fault))
     with pytest.raises(TokenTimeout):
-        await endpoint.post(request(idp.token_url), wire(total_seconds=0.05))
+        await endpoint.send(request(idp.token_url), wire(total_seconds=0.05))
 
 
 @pytest.mark.parametrize("fault", ["reset", "close"])
 async def test_a_broken_connection_is_a_connect_error(endpoint: Endpoint, idp: MockIdP, fault: Any) -> None:
     idp.script(Step(fault=fault))
     with pytest.raises(TokenConnect, match="closed"):
-        await endpoint.post(request(idp.token_url), wire())
+        await endpoint.send(request(idp.token_url), wire())
 
 
 async def test_a_refused_connection_is_a_connect_error(endpoint: Endpoint, idp: MockIdP) -> None:
     await idp.stop()
     with pytest.raises(TokenConnect, match=r"127\.0\.0\.1"):
-        await endpoint.post(request(idp.token_url), wire())
+        await endpoint.send(request(idp.token_url), wire())
 
 
 async def test_a_connection_that_is_never_accepted_is_a_timeout(endpoint: Endpoint) -> None:
@@ -134,7 +134,7 @@ async def test_a_connection_that_is_never_accepted_is_a_timeout(endpoint: Endpoi
                 filler.setblocking(False)
                 filler.connect_ex(address)
             with pytest.raises(TokenTimeout):
-                await endpoint.post(request(f"http://127.0.0.1:{address[1]}/"), wire(connect_seconds=0.05))
+                await endpoint.send(request(f"http://127.0.0.1:{address[1]}/"), wire(connect_seconds=0.05))
         finally:
             for filler in fillers:
                 filler.close()
@@ -146,7 +146,7 @@ async def test_a_name_that_does_not_resolve_is_a_dns_error(endpoint: Endpoint, m
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(TokenDNS, match=r"idp\.test"):
-        await endpoint.post(request("http://idp.test/token"), wire())
+        await endpoint.send(request("http://idp.test/token"), wire())
 
 
 async def serve_raw(reply: bytes) -> tuple[asyncio.Server, str]:
@@ -176,7 +176,7 @@ async def test_what_is_not_http_is_an_error_that_quotes_nothing(
     server, url = await serve_raw(reply)
     async with server:
         with pytest.raises(kind) as caught:
-            await endpoint.post(request(url), wire())
+            await endpoint.send(request(url), wire())
     assert "canary" not in caught.value.detail
 
 
@@ -185,7 +185,7 @@ async def test_a_compressed_answer_is_not_unpacked(endpoint: Endpoint) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
     )
     async with server:
-        assert (await endpoint.post(request(url), wire())).body == b"\x1f\x8b\x08\x00"
+        assert (await endpoint.send(request(url), wire())).body == b"\x1f\x8b\x08\x00"
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
@@ -206,13 +206,13 @@ async def test_a_credentials_own_ca_is_trusted(endpoint: Endpoint, authority: tr
     ca_file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
     async with MockIdP(tls=server_context(authority)) as idp:
-        assert (await endpoint.post(request(idp.token_url), wire(ca_file=str(ca_file)))).status == 401
+        assert (await endpoint.send(request(idp.token_url), wire(ca_file=str(ca_file)))).status == 401
 
 
 async def test_an_unknown_ca_is_a_tls_error(endpoint: Endpoint, authority: trustme.CA) -> None:
     async with MockIdP(tls=server_context(authority)) as idp:
         with pytest.raises(TokenTLS, match="not trusted"):
-            await endpoint.post(request(idp.token_url), wire())
+            await endpoint.send(request(idp.token_url), wire())
 
 
 async def test_a_certificate_of_another_name_is_a_tls_error(
@@ -222,12 +222,12 @@ async def test_a_certificate_of_another_name_is_a_tls_error(
     authority.cert_pem.write_to_path(str(ca_file))
     async with MockIdP(tls=server_context(authority, "other.test")) as idp:
         with pytest.raises(TokenTLS, match="not trusted"):
-            await endpoint.post(request(idp.token_url), wire(ca_file=str(ca_file)))
+            await endpoint.send(request(idp.token_url), wire(ca_file=str(ca_file)))
 
 
 async def test_a_server_without_tls_is_a_tls_error(endpoint: Endpoint, idp: MockIdP) -> None:
     with pytest.raises(TokenTLS):
-        await endpoint.post(request(f"https://localhost:{idp.port}/token"), wire())
+        await endpoint.send(request(f"https://localhost:{idp.port}/token"), wire())
 
 
 async def test_a_ca_file_that_changed_is_read_again(endpoint: Endpoint, authority: trustme.CA, tmp_path: Path) -> None:
@@ -235,10 +235,10 @@ async def test_a_ca_file_that_changed_is_read_again(endpoint: Endpoint, authorit
     trustme.CA().cert_pem.write_to_path(str(ca_file))
     async with MockIdP(tls=server_context(authority)) as idp:
         with pytest.raises(TokenTLS):
-            await endpoint.post(request(idp.token_url), wire(ca_file=str(ca_file)))
+            await endpoint.send(request(idp.token_url), wire(ca_file=str(ca_file)))
         authority.cert_pem.write_to_path(str(ca_file))
         os.utime(ca_file, ns=(1, 1))
-        assert (await endpoint.post(request(idp.token_url), wire(ca_file=str(ca_file)))).status == 401
+        assert (await endpoint.send(request(idp.token_url), wire(ca_file=str(ca_file)))).status == 401
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a certificate"])
@@ -250,7 +250,7 @@ async def test_an_unreadable_ca_file_is_a_tls_error_and_nothing_is_sent(
         ca_file.write_bytes(content)
     counter = Counter()
     with pytest.raises(TokenTLS, match=r"ca\.pem"):
-        await endpoint.post(request(idp.token_url), wire(ca_file=str(ca_file), on_send=counter))
+        await endpoint.send(request(idp.token_url), wire(ca_file=str(ca_file), on_send=counter))
     assert counter.sent == 0
 
 
@@ -262,7 +262,7 @@ async def test_an_unreadable_ca_file_is_a_tls_error_and_nothing_is_sent(
 async def test_an_issuer_is_enough(endpoint: Endpoint, form: str, path: str) -> None:
     async with MockIdP(issuer_path=path) as idp:
         idp.metadata_forms = {form}
-        assert await endpoint.discover(idp.issuer, wire()) == idp.token_url
+        assert (await endpoint.discover(idp.issuer, wire())).endpoint("token_endpoint") == idp.token_url
 
 
 async def test_a_document_is_remembered_for_an_hour(endpoint: Endpoint, idp: MockIdP, clock: FakeClock) -> None:
@@ -288,7 +288,8 @@ async def test_a_forgotten_document_is_asked_for_again(endpoint: Endpoint, idp: 
     await endpoint.discover(idp.issuer, wire())
     idp.metadata["token_endpoint"] = f"{idp.origin}/moved"
     endpoint.forget_discovered(idp.issuer, None)
-    assert await endpoint.discover(idp.issuer, wire()) == f"{idp.origin}/moved"
+    moved = await endpoint.discover(idp.issuer, wire())
+    assert moved.endpoint("token_endpoint") == f"{idp.origin}/moved"
 
 
 async def test_another_issuers_document_is_refused_in_both_places(endpoint: Endpoint, idp: MockIdP) -> None:

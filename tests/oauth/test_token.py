@@ -23,7 +23,7 @@ from sidecar.errors import (
     TransientTokenError,
     UnauthorizedClient,
 )
-from sidecar.oauth.token import Answer, Expected, Token, from_file, parse, retry_hint
+from sidecar.oauth.token import Answer, Expected, Token, bare, parse, retry_hint
 from sidecar.secrets import Secret
 
 WALL = 1_800_000_000.0
@@ -343,12 +343,12 @@ def test_without_a_readable_date_there_is_no_skew_and_our_clock_counts(date: str
 
 
 def test_an_opaque_token_in_a_file_never_expires() -> None:
-    assert from_file(Secret("opaque"), sent_at=0.0, wall=WALL).lifetime == math.inf
+    assert bare(Secret("opaque"), sent_at=0.0, wall=WALL).lifetime == math.inf
 
 
 def test_a_jwt_in_a_file_lives_until_its_exp() -> None:
-    assert from_file(Secret(jwt(exp=WALL + 600)), sent_at=0.0, wall=WALL).lifetime == 600.0
-    assert from_file(Secret(jwt(sub="x")), sent_at=0.0, wall=WALL).lifetime == math.inf
+    assert bare(Secret(jwt(exp=WALL + 600)), sent_at=0.0, wall=WALL).lifetime == 600.0
+    assert bare(Secret(jwt(sub="x")), sent_at=0.0, wall=WALL).lifetime == math.inf
 
 
 @pytest.mark.parametrize(
@@ -356,4 +356,4 @@ def test_a_jwt_in_a_file_lives_until_its_exp() -> None:
 )
 def test_a_file_without_a_usable_token_is_malformed(value: str) -> None:
     with pytest.raises(TokenMalformed):
-        from_file(Secret(value), sent_at=0.0, wall=WALL)
+        bare(Secret(value), sent_at=0.0, wall=WALL)
