@@ -6,7 +6,6 @@ As strict as RFC 6749 section 2.3 reads. What the client may then ask for is for
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections import Counter
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 NOBODY: Final = "clientless"
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
+MEDIA_TYPES: Final = {"form": "application/x-www-form-urlencoded", "json": "application/json"}
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Fields that may stand more than once (RFC 8707 section 2, RFC 8693 section 2.1); no others (RFC 6749 section 3.2)."""
 
@@ -39,7 +38,7 @@ class Proven:
     x5t: str | None = None
 
 
-def clientless(received: Received) -> Proven | None:
+def clientless(provider: Provider, received: Received) -> Proven | None:
     """Nobody, if nothing in the request says which client it comes from.
 
     Raises:
@@ -49,7 +48,7 @@ def clientless(received: Received) -> Proven | None:
     if "authorization" in received.headers or any(received.field(name) is not None for name in fields):
         return None
     _check_fields(received)
-    _check_media_type(received)
+    _check_media_type(provider, received)
     return Proven(NOBODY, "none")
 
 
@@ -77,7 +76,7 @@ def authenticated(provider: Provider, received: Received) -> Proven:
     else:
         client_id = received.field("client_id") or ""
         method = _check_certificate(provider, received, client_id) or _check_public(provider, client_id)
-    _check_media_type(received)
+    _check_media_type(provider, received)
     return Proven(client_id, method, _binding(provider.clients[client_id], received, method))
 
 
@@ -99,9 +98,9 @@ def _check_fields(received: Received) -> None:
         raise Refused("invalid_request", why="not a POST, or a field is repeated")
 
 
-def _check_media_type(received: Received) -> None:
-    if received.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
-        raise Refused("invalid_request", why="not a form")
+def _check_media_type(provider: Provider, received: Received) -> None:
+    if received.media_type != MEDIA_TYPES[provider.body]:
+        raise Refused("invalid_request", why=f"the body is not {MEDIA_TYPES[provider.body]}")
 
 
 def _registered(provider: Provider, client_id: str, method: str) -> Client:
@@ -131,7 +130,7 @@ def _basic(header: str, *, raw: bool) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     try:
         client, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise Refused("invalid_request") from None
     if scheme.lower() != "basic" or not colon:
         raise Refused("invalid_request")

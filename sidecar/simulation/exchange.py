@@ -5,13 +5,26 @@ What a request may have is the business of the endpoints.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Form = list[tuple[str, str]]
+
+
+def fields_of(content_type: str, body: str) -> Form:
+    """The fields of a body; one that is neither a form nor an object in JSON has none."""
+    if not content_type.startswith("application/json"):
+        return parse_qsl(body, keep_blank_values=True)
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return [(name, str(value)) for name, value in members.items()] if isinstance(members, dict) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,11 @@ class Received:
     peer_port: int
     url: str = ""
     certificate: bytes | None = field(default=None, repr=False)
+
+    @property
+    def media_type(self) -> str:
+        """Of the body, without parameters (RFC 9110 section 8.3.1)."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def field(self, name: str) -> str | None:
         """The first form field of that name."""

@@ -89,7 +89,7 @@ class Grants:
         return Reply()
 
     def _proven(self, received: Received, grant: str) -> Proven:
-        nobody = clientless(received) if grant in self._provider.clientless else None
+        nobody = clientless(self._provider, received) if grant in self._provider.clientless else None
         return nobody or authenticated(self._provider, received)
 
     def _ask(self, received: Received, proven: Proven, client: Client) -> Ask:

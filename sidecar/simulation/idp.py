@@ -17,7 +17,7 @@ from aiohttp import web
 from sidecar.simulation.authorization import Authorization
 from sidecar.simulation.device import Decision, Devices
 from sidecar.simulation.dpop import Proofs
-from sidecar.simulation.exchange import Received, Refused, Reply
+from sidecar.simulation.exchange import Received, Refused, Reply, fields_of
 from sidecar.simulation.faults import Faults, Step, redirect
 from sidecar.simulation.grants import Grants, Sources
 from sidecar.simulation.metadata import document, paths
@@ -200,6 +200,8 @@ class MockIdP(Provider):
         headers: dict[str, str] = {}
         for name, value in request.headers.items():  # RFC 9110 section 5.3
             headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
+        content_type = headers.get("content-type", "")
+        query = parse_qsl(request.query_string, keep_blank_values=True)
         asked = request.transport.get_extra_info if request.transport else lambda _: None
         peer, tls = asked("peername"), asked("ssl_object")
         return Received(
@@ -207,7 +209,7 @@ class MockIdP(Provider):
             method=request.method,
             path=request.path,
             headers=headers,
-            form=parse_qsl(body if request.method == "POST" else request.query_string, keep_blank_values=True),
+            form=fields_of(content_type, body) if request.method == "POST" else query,
             peer_port=peer[1] if peer else 0,
             url=f"{request.scheme}://{request.host}{request.path}",
             certificate=tls.getpeercert(binary_form=True) if tls else None,

@@ -27,6 +27,7 @@ class Settings(TypedDict, total=False):
         scopes: those it grants; None grants whatever is asked for.
         basic_encoding: whether Basic credentials are form-encoded, as RFC 6749 has it, or ``raw``.
         renews_within: hand out the same token until it has less than this to live, as metadata servers do.
+        body: what the requests of clients are written in; ``json`` as Atlassian has it.
         issuer_path: a path for the issuer, as multi-tenant providers have.
         tls: its certificate and key; None for plain http.
         mtls: the same for a second port that asks for client certificates (RFC 8705 section 5), with CERT_OPTIONAL
@@ -46,6 +47,7 @@ class Settings(TypedDict, total=False):
     scopes: frozenset[str] | None
     basic_encoding: Literal["rfc6749", "raw"]
     renews_within: float | None
+    body: Literal["form", "json"]
     issuer_path: str
     tls: ssl.SSLContext | None
     mtls: ssl.SSLContext | None
@@ -70,6 +72,7 @@ class Provider:
         self.scopes = settings.get("scopes")
         self.basic_encoding = settings.get("basic_encoding", "rfc6749")
         self.renews_within = settings.get("renews_within")
+        self.body = settings.get("body", "form")
         self.jwt = settings.get("jwt")
         self.trusted = list(settings.get("trusted", ()))
         self.subject_tokens = set(settings.get("subject_tokens", ()))

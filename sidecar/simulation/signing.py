@@ -6,12 +6,12 @@ What a token says is for the tokens.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, RSAKey
 
-KEY_BITS = 2048
+KEY_BITS: Final = 2048
 
 
 class Signer:

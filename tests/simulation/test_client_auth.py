@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joserfc.jwk import OctKey
 
 from sidecar.simulation.client_auth import thumbprint
@@ -17,6 +22,7 @@ from tests.simulation.parties import FORM, ask, asserting, basic, claims, new_ke
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import aiohttp
 
@@ -30,6 +36,7 @@ LONG_SECRET = "a secret that is long enough for a signature"
         (FORM, basic(secret="wrong"), 401, "invalid_client"),
         (FORM, basic(client="other"), 401, "invalid_client"),
         (FORM, {"Authorization": "Basic !!!"}, 400, "invalid_request"),
+        (FORM, {"Authorization": "Basic \u00e9"}, 400, "invalid_request"),
         (FORM, {"Authorization": "Bearer x"}, 400, "invalid_request"),
         (FORM, {"Authorization": "Basic " + base64.b64encode(b"client").decode()}, 400, "invalid_request"),
         ({"grant_type": "password"}, basic(), 400, "unsupported_grant_type"),
@@ -89,6 +96,13 @@ async def test_a_wrong_basic_secret_is_challenged(session: aiohttp.ClientSession
 async def test_a_body_that_is_no_form_is_refused(session: aiohttp.ClientSession, idp: MockIdP) -> None:
     async with session.post(idp.token_url, json=FORM, headers=basic()) as response:
         assert (response.status, (await response.json())["error"]) == (400, "invalid_request")
+
+
+async def test_a_provider_can_want_json_instead(session: aiohttp.ClientSession, idp: MockIdP) -> None:
+    idp.body = "json"
+    async with session.post(idp.token_url, json=FORM, headers=basic()) as response:
+        assert response.status == 200
+    assert (await ask(session, idp))[1]["error"] == "invalid_request"
 
 
 # --- assertions ------------------------------------------------------------------------------------------------------
@@ -197,6 +211,19 @@ def presenting(authority: trustme.CA, certificate: trustme.LeafCert | None = Non
     return context
 
 
+def self_signed(path: Path) -> Path:
+    """A certificate that nobody else vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path.stem)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
+    certificate = builder.not_valid_after(now + datetime.timedelta(hours=1)).sign(key, hashes.SHA256())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(certificate.public_bytes(Encoding.PEM) + pem)
+    return path
+
+
 def thumbprint_of(certificate: trustme.LeafCert) -> str:
     return thumbprint(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode()))
 
@@ -218,17 +245,24 @@ async def test_a_client_is_known_by_the_subject_of_its_certificate(
     assert (await ask(session, mtls_idp, form, {}))[1]["error"] == "invalid_client"  # the other port asks for none
 
 
-async def test_a_certificate_can_be_known_by_itself(
-    session: aiohttp.ClientSession, mtls_idp: MockIdP, authority: trustme.CA
+async def test_a_certificate_that_signed_itself_is_known_by_itself(
+    session: aiohttp.ClientSession, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    mine, other = (authority.issue_cert(common_name="same name") for _ in range(2))
-    mtls_idp.register(
-        "worker",
-        Client(auth=frozenset({"self_signed_tls_client_auth"}), certificate_thumbprint=thumbprint_of(mine)),
-    )
-    url, form = f"{mtls_idp.mtls_url}/token", FORM | {"client_id": "worker"}
-    assert (await post(session, url, form, {}, ssl=presenting(authority, mine)))[0] == 200
-    assert (await post(session, url, form, {}, ssl=presenting(authority, other)))[0] == 401
+    mine, other = self_signed(tmp_path / "mine.pem"), self_signed(tmp_path / "other.pem")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    for path in (mine, other):  # each is its own authority
+        server.load_verify_locations(path)
+    async with MockIdP(mtls=server) as idp:
+        mark = thumbprint(ssl.PEM_cert_to_DER_cert(mine.read_text().partition("-----BEGIN PRIVATE")[0]))
+        method = frozenset({"self_signed_tls_client_auth"})
+        idp.register("worker", Client(auth=method, certificate_thumbprint=mark))
+        url, form = f"{idp.mtls_url}/token", FORM | {"client_id": "worker"}
+        for path, status in ((mine, 200), (other, 401)):
+            context = presenting(authority)
+            context.load_cert_chain(path)
+            assert (await post(session, url, form, {}, ssl=context))[0] == status
 
 
 async def test_a_token_can_be_bound_without_authenticating_by_certificate(
