@@ -104,7 +104,7 @@ class Authorization:
         return fields | ({"scope": code.scope} if code.scope else {})
 
     def _refusal(self, received: Received) -> Reply | None:
-        client = self._provider.clients.get(received.field("client_id") or "")
+        client = self._provider.known(received.field("client_id") or "")
         repeated = max(Counter(name for name, _ in received.form).values(), default=0) > 1
         if client is None or repeated or not client.may_return_to(received.field("redirect_uri") or ""):
             return pages.message("This request is not from a client known here", 400)  # never redirect (4.1.2.1)

@@ -77,7 +77,7 @@ def authenticated(provider: Provider, received: Received) -> Proven:
         client_id = received.field("client_id") or ""
         method = _check_certificate(provider, received, client_id) or _check_public(provider, client_id)
     _check_media_type(provider, received)
-    return Proven(client_id, method, _binding(provider.clients[client_id], received, method))
+    return Proven(client_id, method, _binding(provider.client(client_id), received, method))
 
 
 def thumbprint(certificate: bytes) -> str:
@@ -104,7 +104,7 @@ def _check_media_type(provider: Provider, received: Received) -> None:
 
 
 def _registered(provider: Provider, client_id: str, method: str) -> Client:
-    client = provider.clients.get(client_id)
+    client = provider.known(client_id)
     if client is None or method not in client.auth:
         raise invalid_client(method)
     return client
@@ -178,7 +178,7 @@ def _check_federated(provider: Provider, received: Received, assertion: str) -> 
 
 def _check_certificate(provider: Provider, received: Received, client_id: str) -> str | None:
     """The method, if the client is registered for one of RFC 8705; then its certificate is the right one."""
-    client = provider.clients.get(client_id)
+    client = provider.known(client_id)
     methods = sorted(client.auth & CERTIFICATE_METHODS) if client else []
     if client is None or not methods:
         return None

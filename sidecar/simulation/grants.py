@@ -73,7 +73,7 @@ class Grants:
         proven = self._proven(received, grant)
         if grant not in GRANTS:
             raise Refused("unsupported_grant_type")
-        client = self._provider.clients.get(proven.client_id, Client())
+        client = self._provider.known(proven.client_id) or Client()
         if grant not in client.grants:
             raise Refused("unauthorized_client")
         ask = self._ask(received, proven, client)

@@ -66,7 +66,7 @@ class Provider:
     def __init__(self, **settings: Unpack[Settings]) -> None:
         clients = settings.get("clients") or {"client": "client-secret"}
         self.secrets = {client: {secret} for client, secret in clients.items()}
-        self.clients = {client: Client() for client in self.secrets}
+        self.clients: dict[str, Client] = {}
         self.ttl = settings.get("ttl", 3600.0)
         self.marker = settings.get("marker", "token")
         self.scopes = settings.get("scopes")
@@ -127,9 +127,13 @@ class Provider:
         Raises:
             Refused: there is none of that name.
         """
-        if client_id not in self.clients:
+        if (client := self.known(client_id)) is None:
             raise Refused("invalid_client", 401)
-        return self.clients[client_id]
+        return client
+
+    def known(self, client_id: str) -> Client | None:
+        """The registration of a client, if there is one; a secret alone makes an ordinary client."""
+        return self.clients.get(client_id) or (Client() if client_id in self.secrets else None)
 
     def granted(self, asked: str | None) -> str | None:
         """Of the scopes that were asked for those that it grants; None when none was asked for."""
