@@ -10,6 +10,7 @@ IdP, or the IdP ahead of the file, costs one extra request and no token.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,13 +18,17 @@ from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
 from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
+from sidecar.oauth.dpop import new_key, valid_nonce
 from sidecar.oauth.endpoint import Wire
 from sidecar.oauth.inputs import Inputs
+from sidecar.oauth.jws import signing_key
 from sidecar.oauth.token import error_code, json_object, parse
 from sidecar.secrets import SecretReference
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.config.model import Credential as CredentialConfig
     from sidecar.config.model import Limits
     from sidecar.oauth.client_auth import TokenRequest
@@ -136,7 +141,7 @@ class IdP:
 
     async def _exchange(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
         inputs = replace(await self._inputs(secret), refresh_token=refresh_token)
-        answer = await self._answer(inputs)
+        answer = await self._answer(lambda now: grants.token_request(self._config, now), inputs)
         try:
             token = parse(answer, self._expected)
         except TokenMalformed:
@@ -148,18 +153,16 @@ class IdP:
             token = parse(await self._send(request), grants.impersonation_expected(self._config))
         return replace(token, dpop=self.dpop if self._config.dpop else None)
 
-    async def _answer(self, inputs: Inputs) -> Answer:
-        """The answer to a token request; once more with the nonce, if the server wants one (RFC 9449 section 8)."""
-        answer = await self._send(grants.token_request(self._config, inputs))
+    async def _answer(self, request: Callable[[Inputs], TokenRequest], inputs: Inputs) -> Answer:
+        """The answer to a request; once more with the nonce, if the server wants one (RFC 9449 section 8)."""
+        answer = await self._send(request(inputs))
         if self._config.dpop and self._takes_nonce(answer) and error_code(json_object(answer.body)) == "use_dpop_nonce":
-            answer = await self._send(grants.token_request(self._config, replace(inputs, dpop_nonce=self._nonce)))
+            answer = await self._send(request(replace(inputs, dpop_nonce=self._nonce)))
             self._takes_nonce(answer)
         return answer
 
     def _takes_nonce(self, answer: Answer) -> bool:
         """Remember the nonce of an answer for the next proof; whether it brought one."""
-        from sidecar.oauth.dpop import valid_nonce
-
         nonce = valid_nonce(answer.headers.get("dpop-nonce", ""))
         self._nonce = nonce or self._nonce
         return nonce is not None
@@ -172,7 +175,13 @@ class IdP:
         Raises:
             TokenRequestError: it cannot be had, or is not this issuer's.
         """
-        return None if self._config.issuer is None else await self._endpoint.discover(self._config.issuer, self._wire())
+        if self._config.issuer is None:
+            return None
+        try:
+            return await self._endpoint.discover(self._config.issuer, self._wire())
+        except TokenRequestError as exc:
+            exc.sent = False  # the token request itself was not
+            raise
 
     async def post(self, fields: Fields, url: str | None = None) -> Answer:
         """The answer to these fields, sent with the client's proof to ``url``, by default the token endpoint.
@@ -183,25 +192,24 @@ class IdP:
         """
         inputs = await self._inputs(self._proof.read() if self._proof is not None else None)
         where = inputs if url is None else replace(inputs, token_url=url)
-        answer = await self._send(grants.of_fields(fields, self._config, where))
-        if self._config.dpop and self._takes_nonce(answer) and error_code(json_object(answer.body)) == "use_dpop_nonce":
-            answer = await self._send(grants.of_fields(fields, self._config, replace(where, dpop_nonce=self._nonce)))
-        return answer
+        return await self._answer(lambda now: grants.of_fields(fields, self._config, now), where)
 
     # --- what requests are made of -----------------------------------------------------------------------------------
 
     async def _inputs(self, secret: Secret | None) -> Inputs:
         config = self._config
         if config.dpop and self.dpop is None:
-            from sidecar.oauth.dpop import new_key  # brings cryptography with it
-
             self.dpop = new_key()
+        key = self._key(secret)
+        if key is not None:
+            # Reading an RSA key checks its primes, 50 to 350 ms in which requests would wait; what is read is kept.
+            await asyncio.to_thread(signing_key, key, key_id=config.key_id, algorithm=config.assertion_algorithm)
         return Inputs(
             token_url=config.token_url or (await self._token_endpoint()),
             issuer=config.issuer,
             wall=self._clock.wall(),
             secret=secret if config.client_secret is not None else None,
-            private_key=self._key(secret),
+            private_key=key,
             certificate=self._read(None if config.certificate is None else SecretReference("file", config.certificate)),
             assertion=self._read(assertion_reference(config)),
             subject_token=self._read(config.subject_token),

@@ -10,9 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from authlib.oauth2.rfc6749.parameters import prepare_token_request
-
 from sidecar.errors import TokenRefused
+from sidecar.oauth import dpop
+from sidecar.oauth.assertion import bearer_assertion
 from sidecar.oauth.client_auth import TokenRequest, proof
 from sidecar.oauth.token import Expected
 
@@ -113,8 +113,6 @@ def _refresh(credential: Credential, inputs: Inputs) -> Fields:
 
 def _jwt_bearer(credential: Credential, inputs: Inputs) -> Fields:
     """RFC 7523 section 2.1."""
-    from sidecar.oauth.assertion import bearer_assertion  # brings cryptography with it
-
     in_assertion = credential.dialect.scope_in == "assertion"
     audience = credential.assertion_audience or inputs.token_url
     scope = _scope(credential) if in_assertion and credential.scopes else None
@@ -139,8 +137,6 @@ def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
     """A platform's own token service: no grant, only a place to ask, and what proves that one may."""
     headers = {**credential.dialect.headers, **_dpop(credential, inputs)}
     if credential.private_key is not None:
-        from sidecar.oauth.assertion import bearer_assertion
-
         statement = bearer_assertion(credential, inputs, audience=credential.assertion_audience, own_subject=False)
         headers["Authorization"] = f"Bearer {statement}"
     elif inputs.subject_token is not None:
@@ -180,8 +176,6 @@ def _dpop(credential: Credential, inputs: Inputs) -> dict[str, str]:
     """The proof that the token is to be bound by (RFC 9449 section 5)."""
     if not credential.dpop or inputs.dpop is None:
         return {}
-    from sidecar.oauth import dpop
-
     method = credential.dialect.method
     made = dpop.proof(inputs.dpop, method=method, url=inputs.token_url, wall=inputs.wall, nonce=inputs.dpop_nonce)
     return {"DPoP": made}
@@ -198,13 +192,9 @@ def _encoded(url: str, fields: Fields, headers: dict[str, str], dialect: Dialect
         return TokenRequest(f"{url}{separator}{query}" if query else url, headers, b"", "GET")
     if dialect.body == "json":
         return TokenRequest(url, {"Content-Type": "application/json", **headers}, _json(fields, dialect.integers))
+    # Not by Authlib's prepare_token_request, which drops empty values and fails on lists.
     headers["Content-Type"] = "application/x-www-form-urlencoded"
-    grant_type = dict(fields).get("grant_type")
-    if grant_type is None:
-        return TokenRequest(url, headers, urlencode(fields).encode())
-    # The fields are handed over as a body and not as keywords: Authlib drops empty values and fails on lists.
-    rest = urlencode([field for field in fields if field[0] != "grant_type"])
-    return TokenRequest(url, headers, prepare_token_request(grant_type, body=rest).encode())
+    return TokenRequest(url, headers, urlencode(fields).encode())
 
 
 def _json(fields: Fields, integers: tuple[str, ...]) -> bytes:

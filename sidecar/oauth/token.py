@@ -234,14 +234,15 @@ def _failure(
 ) -> TokenRequestError | None:
     """The error in an answer, whatever its status: some IdPs send errors with 200. None if it may hold a token."""
     code = error_code(fields)
-    kind, detail = _classify(answer.status, code, aliases, readable=fields is not None)
+    foreign = fields is not None and not isinstance(fields.get("error"), str)
+    kind, detail = _classify(answer.status, code, aliases, readable=fields is not None, foreign=foreign)
     if kind is None:
         return None
     return kind(detail, retry_after_seconds=retry_hint(answer), oauth_error=code, http_status=answer.status)
 
 
 def _classify(
-    status: int, code: str | None, aliases: Mapping[str, str], *, readable: bool
+    status: int, code: str | None, aliases: Mapping[str, str], *, readable: bool, foreign: bool
 ) -> tuple[type[TokenRequestError] | None, str]:
     said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
     if (kind := passing_status(status)) is not None:
@@ -249,7 +250,8 @@ def _classify(
     alias = aliases.get(str(status) if code is None else code)
     if alias is not None:
         return CLASSES[alias], f"the IdP answered {said}"
-    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or _unknown(status)) is not None:
+    unknown = None if foreign else _unknown(status)  # what is no OAuth error counts where the dialect knows it
+    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or unknown) is not None:
         return kind, f"the IdP answered {said}"
     if not 200 <= status <= 299:
         return TokenMalformed, f"the IdP's address answered HTTP {status} without an OAuth error"
@@ -285,10 +287,9 @@ def error_code(fields: Mapping[str, object] | None) -> str | None:
         return None
     code = fields.get("error")
     if isinstance(code, dict):
-        code = code.get("status")
+        code = _lower(code.get("status"))
     elif code in (None, ""):
-        code = fields.get("errorCode")
-    code = code.lower() if isinstance(code, str) and code.replace("_", "").isupper() else code
+        code = _lower(fields.get("errorCode"))
     if not isinstance(code, str) or not _ERROR_CODE.fullmatch(code):
         return None
     description = fields.get("error_description")
@@ -305,6 +306,10 @@ def json_object(body: bytes) -> Mapping[str, object] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _lower(code: object) -> object:
+    return code.lower() if isinstance(code, str) else code
 
 
 def _fields(answer: Answer, expected: Expected) -> Mapping[str, object] | None:
