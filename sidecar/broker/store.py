@@ -106,13 +106,12 @@ class TokenStore:
         Raises:
             StoreUnusable: it cannot be read or opened, or the key cannot.
         """
-        path = self._file(name)
+        path, keys = self._file(name), read_keys(self._key)  # a key that is no good is told before there is a grant
         with self._translating(path):
             try:
                 raw = _contents(path)
             except FileNotFoundError:
                 return None
-        keys = read_keys(self._key)
         if len(raw) > LARGEST_RECORD:
             raise StoreUnusable(f"{path}: it is larger than a record can be; {_LOG_IN}")
         try:

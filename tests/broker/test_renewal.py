@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -337,6 +338,33 @@ async def test_a_grant_in_memory_gives_way_to_a_login_on_disk(rig: Rig, broken_d
     await source.fetch()
     assert rig.presented[1] == login
     assert not source.watches
+
+
+async def test_a_write_that_is_late_does_not_overwrite_a_newer_one(
+    rig: Rig, broken_disk: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, free = store_module._rename, threading.Event()
+
+    def late(fresh: Path, path: Path) -> None:
+        free.wait(60)
+        rename(fresh, path)
+
+    rig.log_in()
+    source = rig.source()
+    broken_disk(True)
+    await source.fetch()
+    monkeypatch.setattr(store_module, "_rename", late)
+    source.inputs_changed()
+    fetch = asyncio.ensure_future(source.fetch())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(rig.presented) == 1
+    free.set()
+    await fetch
+    assert len(rig.presented) == 2
+    assert rig.on_disk.spent_at is None
+    await source.fetch()
+    assert len(set(rig.presented)) == 3
 
 
 async def test_a_seed_serves_although_it_cannot_be_kept(

@@ -314,8 +314,9 @@ def test_a_key_that_others_can_read_is_refused(store: TokenStore, tmp_path: Path
 
 def test_a_key_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
     store = TokenStore(tmp_path / "tokens", SecretReference("file", str(tmp_path / "nowhere")))
-    with pytest.raises(StoreUnusable, match=r"No such file.*openssl rand -base64 32"):
-        store.write("orders", grant())
+    for attempt in (lambda: store.write("orders", grant()), lambda: store.read("orders")):
+        with pytest.raises(StoreUnusable, match=r"No such file.*openssl rand -base64 32"):
+            attempt()
 
 
 # --- a disk that fails -----------------------------------------------------------------------------------------------
