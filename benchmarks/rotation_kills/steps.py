@@ -26,7 +26,7 @@ class Step(enum.Enum):
 
 AT_THE_IDP: Final = frozenset({Step.ARRIVED, Step.COMMITTED})
 """These the IdP sees, and whoever runs it kills; at all others the process kills itself."""
-BETWEEN: Final = frozenset({Step.COMMITTED, Step.ANSWERED, Step.FILLED, Step.SYNCED})
+BETWEEN: Final = frozenset({Step.COMMITTED, Step.ANSWERED})
 """The old token is spent and the new one is not on disk: without grace nobody can have either."""
 
 
