@@ -16,6 +16,7 @@ from sidecar.broker.policy import State
 from sidecar.broker.store import Grant, fingerprint
 from sidecar.config.model import Limits
 from sidecar.errors import (
+    InvalidGrant,
     LoginNeeded,
     SecretMissing,
     StoreLocked,
@@ -101,6 +102,18 @@ async def test_a_login_made_beside_the_same_seed_goes_before_it(rig: Rig, tmp_pa
     rig.store.write("orders", Grant(Secret(login), "l2", 1.0, seed=fingerprint(Secret("canary-old-seed"))))
     await rig.source(seed=seed).fetch()
     assert rig.presented == [login]
+
+
+async def test_a_seed_that_is_refused_asks_for_another_one(rig: Rig, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    seed.write_text("canary-of-somebody-else")
+    source = rig.source(seed=seed)
+    with pytest.raises(InvalidGrant, match=f": put another refresh token at file:{seed}$"):
+        await source.fetch()
+    assert not source.inputs_changed()
+    seed.write_text(rig.idp.login())
+    assert source.inputs_changed()
+    await source.fetch()
 
 
 async def test_a_seed_that_is_gone_is_missed_only_where_it_is_needed(rig: Rig, tmp_path: Path) -> None:
