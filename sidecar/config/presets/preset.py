@@ -1,17 +1,29 @@
-"""The provider table: for each provider the keys that its documentation fixes, so that a user writes three or four.
+"""What a preset is: keys of a credential that a provider's documentation fixes, with places left for the user's values.
 
-A preset is data. It names keys of a credential and their values; ``{name}`` in a value stands for one of the preset's
-parameters. Adding a provider is adding a row here and a test of it against a fake that answers as its page says.
+``{name}`` in a value stands for one of the preset's parameters. Which of them are needed depends on what the file says
+itself; that is for ``completion``.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.secrets import SecretReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+HOST: Final = r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?"
+"""A host, with a port where it is not the usual one."""
+HOST_AND_PATH: Final = HOST + r"(?:/[A-Za-z0-9._~-]+)*"
+URL: Final = r"https?://[A-Za-z0-9._~:/?&=%\[\]-]+"
+RESOURCE: Final = r"[A-Za-z0-9][A-Za-z0-9._~:/-]*"
+"""A URI or an id that names an API."""
+FILE: Final = r"/[^\x00-\x1f\x7f]+"
+
+_PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +58,10 @@ class Preset:
         name: what ``provider`` says.
         title: for people.
         page: the provider's documentation of this flow.
-        keys: keys of a credential; the values are as the model has them, ``dialect`` as a mapping.
+        keys: keys of a credential; the values are as the model has them, structs as mappings.
         params: what is filled into the values.
-        yours: the keys that are left to the user, for documentation and ``init``.
+        yours: the keys that are left to the user and have to be there, each with a value as it stands in the file.
+        note: what a user should know of it, as sentences for the documentation.
     """
 
     name: str
@@ -56,38 +69,38 @@ class Preset:
     page: str
     keys: Mapping[str, Any]
     params: Mapping[str, Param] = field(default_factory=dict)
-    yours: tuple[str, ...] = ()
+    yours: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def params_in(value: Any) -> set[str]:
+    """Names of the parameters in a value."""
+    match value:
+        case str():
+            return set(_PLACE.findall(value))
+        case tuple():
+            return {name for element in value for name in params_in(element)}
+        case dict():
+            return {name for element in value.values() for name in params_in(element)}
+        case SecretReference():
+            return params_in(value.name)
+    return set()
+
+
+def filled(value: Any, values: Mapping[str, str]) -> Any:
+    """A value with its parameters in it."""
+    match value:
+        case str():
+            return _PLACE.sub(lambda found: values[found[1]], value)
+        case tuple():
+            return tuple(filled(element, values) for element in value)
+        case dict():
+            return {key: filled(element, values) for key, element in value.items()}
+        case SecretReference():
+            return replace(value, name=filled(value.name, values))
+    return value
 
 
 def filled_in(preset: Preset, values: Mapping[str, str]) -> dict[str, Any]:
     """The preset's keys with its parameters in them."""
-    return {key: _filled(value, values) for key, value in preset.keys.items()}
-
-
-def _filled(value: Any, values: Mapping[str, str]) -> Any:
-    match value:
-        case str():
-            return re.sub(r"\{([a-z_]+)\}", lambda found: values[found[1]], value)
-        case tuple():
-            return tuple(_filled(element, values) for element in value)
-        case dict():
-            return {key: _filled(element, values) for key, element in value.items()}
-    return value
-
-
-_ROWS: Final = (
-    Preset(
-        name="entra_id",
-        title="Microsoft Entra ID, client secret",
-        page="https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow",
-        keys={
-            "grant": "client_credentials",
-            "token_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
-            "client_auth": "client_secret_post",
-        },
-        params={"tenant": Param("the directory's id or domain", "contoso.onmicrosoft.com")},
-        yours=("client_id", "client_secret", "scopes"),
-    ),
-)
-
-PRESETS: Final[Mapping[str, Preset]] = {row.name: row for row in _ROWS}
+    return {key: filled(value, values) for key, value in preset.keys.items()}
