@@ -80,7 +80,7 @@ def _section(row: Preset) -> str:
 
 def _otherwise(default: str | None, env: str | None) -> str:
     found = [*([f"`${env}`"] if env else []), *([f"`{default}`"] if default else [])]
-    return f"; without it {', else '.join(found)}" if found else ""
+    return f"; by default {', else '.join(found)}" if found else ""
 
 
 def example(row: Preset) -> str:

@@ -53,7 +53,7 @@ def test_a_parameter_that_is_missing_is_named_with_its_meaning(messages: Message
 
 def test_a_parameter_that_the_preset_has_not_is_an_error(messages: Messages) -> None:
     assert messages(text(*ENTRA, "provider_params: {tenant: a, tenent: b}")) == [
-        "8: provider entra_id has no such parameter: it has tenant; did you mean 'tenant'?"
+        "8: provider entra_id has no such parameter: it has tenant or host; did you mean 'tenant'?"
     ]
     assert messages(text("grant: static", "token: env:TOKEN", "provider_params: {a: b}")) == [
         "6: 'provider_params' needs a 'provider'"

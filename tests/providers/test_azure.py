@@ -72,6 +72,15 @@ async def test_entra_is_asked_with_a_secret_in_the_form(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
+    "lines", [(SECRET[0], *SECRET[2:]), ("provider: entra_id_workload", *SECRET[2:-1], "assertion: env:A")]
+)
+def test_a_national_cloud_is_another_host(lines: tuple[str, ...]) -> None:
+    # https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud#microsoft-entra-authentication-endpoints
+    url = parsed(*lines, "provider_params: {tenant: contoso, host: login.microsoftonline.us}").token_url
+    assert url == "https://login.microsoftonline.us/contoso/oauth2/v2.0/token"
+
+
+@pytest.mark.parametrize(
     ("code", "status", "reason"),
     [
         ("invalid_scope", 400, "invalid_scope"),

@@ -94,7 +94,7 @@ def rest_error(message: str, status: int) -> str:
         ("Bad credentials", 401, "invalid_client"),
         ("Not Found", 404, "refused"),
         ("There is at least one repository that does not exist", 422, "refused"),
-        ("This installation has been suspended", 403, "malformed"),
+        ("This installation has been suspended", 403, "server_error"),
         ("Server Error", 502, "server_error"),
     ],
 )
@@ -108,7 +108,7 @@ async def test_the_api_s_rate_limit_is_waited_out(rig: Rig, status: int) -> None
     limits = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000120"}
     body = rest_error("API rate limit exceeded for installation ID 12345678.", status)
     reason, seconds = await rig.fails(Reply(body, status, headers=limits), *APP)
-    assert reason == ("rate_limited" if status == 429 else "malformed")
+    assert reason == ("rate_limited" if status == 429 else "server_error")
     assert seconds >= 120.0
 
 

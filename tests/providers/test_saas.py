@@ -182,19 +182,33 @@ SLACK = (
     "refresh_token: env:SLACK_REFRESH",
 )
 
-# https://docs.slack.dev/authentication/using-token-rotation
+# https://docs.slack.dev/reference/methods/oauth.v2.access: the response with token rotation enabled
 SLACK_SUCCESS = """\
 {
     "ok": true,
-    "app_id": "A0KRD7HC3",
-    "access_token": "xoxe.xoxb-1-MS0yLTEyMzQ1",
-    "expires_in": 43200,
-    "refresh_token": "xoxe-1-MS0xLTEyMzQ1",
+    "access_token": "xoxe.xoxb-1-..",
     "token_type": "%s",
     "scope": "commands,incoming-webhook",
     "bot_user_id": "U0KRQLJ9H",
-    "team": {"name": "Slack Pickleball Team", "id": "T9TK3CUKW"},
-    "enterprise": null
+    "app_id": "A0KRD7HC3",
+    "expires_in": 43200,
+    "refresh_token": "xoxe-1-...",
+    "team": {
+        "name": "Slack Softball Team",
+        "id": "T9TK3CUKW"
+    },
+    "enterprise": {
+        "name": "slack-sports",
+        "id": "E12345678"
+    },
+    "authed_user": {
+        "id": "U1234",
+        "scope": "chat:write",
+        "access_token": "xoxe.xoxp-1234",
+        "expires_in": 43200,
+        "refresh_token": "xoxe-1-...",
+        "token_type": "user"
+    }
 }
 """
 
@@ -204,15 +218,21 @@ async def test_slack_has_words_of_its_own_for_bearer(rig: Rig, kind: str) -> Non
     assert parsed(*SLACK).token_url == "https://slack.com/api/oauth.v2.access"
     rig.answers(Reply(SLACK_SUCCESS % kind))
     token = await rig.refreshes(*SLACK, "required_scopes: [commands, incoming-webhook]")
-    assert token.value.reveal() == "xoxe.xoxb-1-MS0yLTEyMzQ1"
+    assert token.value.reveal() == "xoxe.xoxb-1-.."
     assert token.lifetime == 43200.0
     assert token.refresh_token is not None
-    assert token.refresh_token.reveal() == "xoxe-1-MS0xLTEyMzQ1"
+    assert token.refresh_token.reveal() == "xoxe-1-..."
     assert (rig.asked.method, rig.asked.path) == ("POST", "/api/oauth.v2.access")
     assert rig.asked.headers["authorization"] == (
         "Basic " + base64.b64encode(b"4123121235.9872358710:client-secret-0").decode()
     )
     assert rig.asked.form == {"grant_type": "refresh_token", "refresh_token": "spent-refresh-token"}
+
+
+async def test_slack_s_token_of_the_person_stands_within_the_answer(rig: Rig) -> None:
+    rig.answers(Reply(SLACK_SUCCESS % "bot"))
+    token = await rig.refreshes(*SLACK, "dialect: {token_field: authed_user.access_token}")
+    assert token.value.reveal() == "xoxe.xoxp-1234"
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sidecar.config.presets.preset import FILE, RESOURCE, URL, Param, Preset
+from sidecar.config.presets.preset import FILE, HOST, RESOURCE, URL, Param, Preset
 from sidecar.secrets import SecretReference
 
 _ENTRA: Final[dict[str, Any]] = {
     "grant": "client_credentials",
-    "token_url": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+    "token_url": "https://{host}/{tenant}/oauth2/v2.0/token",
 }
 _TENANT: Final = Param("the directory's id or domain", "contoso.onmicrosoft.com")
+_HOST: Final = Param("the cloud's login host", "login.microsoftonline.us", HOST, "login.microsoftonline.com")
 _APP: Final = "11111111-2222-3333-4444-555555555555"
 _SCOPES: Final = "[https://graph.microsoft.com/.default]"
 _API: Final = Param("the API's URI", "https://management.azure.com/", RESOURCE)
-_IDENTITY: Final = "For an identity that was assigned by hand add its `client_id`."
+_IDENTITY: Final = "With several identities, `client_id` says which one."
 
 ROWS: Final = (
     Preset(
@@ -23,7 +24,7 @@ ROWS: Final = (
         title="Microsoft Entra ID, client secret",
         page="https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow",
         keys={**_ENTRA, "client_auth": "client_secret_post"},
-        params={"tenant": _TENANT},
+        params={"tenant": _TENANT, "host": _HOST},
         yours={"client_id": _APP, "client_secret": "file:/run/secrets/entra/client-secret", "scopes": _SCOPES},
         note="One API at a time: its URI with `/.default`.",
     ),
@@ -32,7 +33,7 @@ ROWS: Final = (
         title="Microsoft Entra ID, certificate",
         page="https://learn.microsoft.com/entra/identity-platform/certificate-credentials",
         keys={**_ENTRA, "client_auth": "private_key_jwt", "assertion_algorithm": "PS256"},
-        params={"tenant": _TENANT},
+        params={"tenant": _TENANT, "host": _HOST},
         yours={
             "client_id": _APP,
             "private_key": "file:/run/secrets/entra/key.pem",
@@ -60,6 +61,7 @@ ROWS: Final = (
                 FILE,
                 env="AZURE_FEDERATED_TOKEN_FILE",
             ),
+            "host": _HOST,
         },
         yours={"scopes": _SCOPES},
         note="In AKS the webhook of workload identity sets all three variables. Elsewhere write `assertion_file`, or "
@@ -80,7 +82,7 @@ ROWS: Final = (
     ),
     Preset(
         name="azure_app_service",
-        title="Azure managed identity of App Service and Functions",
+        title="Azure managed identity of App Service, Functions and Container Apps",
         page="https://learn.microsoft.com/azure/app-service/overview-managed-identity",
         keys={
             "grant": "workload",

@@ -75,7 +75,7 @@ ROWS: Final = (
         },
         params={"account": _ACCOUNT},
         yours={"audience": "https://orders-abc123-ew.a.run.app"},
-        note="For Cloud Run and other services behind Identity-Aware checks: `audience` is the service's URL.",
+        note="For services on Cloud Run, among others: their URL is the `audience`.",
     ),
     Preset(
         name="gcp_workload_identity",

@@ -43,7 +43,8 @@ ROWS: Final = (
                 "integers": ("repository_ids",),
                 "token_field": "token",
                 "unauthorized": "any",
-                "errors": {"401": "invalid_client", "404": "refused", "422": "refused"},
+                # The API's errors are no OAuth errors. 403 is a rate limit, most of the time.
+                "errors": {"401": "invalid_client", "403": "transient", "404": "refused", "422": "refused"},
             },
         },
         params={
