@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from sidecar.broker.broker import Broker
-from sidecar.broker.idp import IdP
-from sidecar.config import load
-from sidecar.oauth.endpoint import Endpoint
+from sidecar.config import load, model
+from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.runtime import Tasks
-from sidecar.secrets import Secret
+from sidecar.secrets import SecretReference
 from sidecar.telemetry.metrics import CredentialMeters, Metrics
+from tests.broker.store_kit import grant, key_file, open_store
 from tests.fake_clock import FakeClock
 from tests.providers.provider import Asked, Provider, Reply
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.broker.credential import Credential
-    from sidecar.config import model
-    from sidecar.oauth.token import Token
+    from sidecar.broker.store import Grant
 
 HEAD = """\
 listeners: [{name: a, bind: 127.0.0.1:6180}]
@@ -39,6 +38,8 @@ credentials:
   api:
 """
 LIMITS = load.parse("listeners: [{name: a, bind: 127.0.0.1:6180}]", "config.yaml").limits
+SPENT = "spent-refresh-token"
+"""What a login left."""
 WORD = re.compile(r"[a-z_]*")
 HIDDEN = ("access_token", "refresh_token", "token", "value", "error_description", "message", "errorSummary")
 
@@ -64,7 +65,6 @@ class Rig:
         self.tasks = Tasks(lambda name, error: self.crashes.append(error))
         middle = lambda low, high: (low + high) / 2  # noqa: E731 - a draw without chance
         self.broker = Broker(clock=self.clock, uniform=middle, metrics=self.metrics, tasks=self.tasks)
-        self.endpoint = Endpoint(self.clock)
         self.clock.idle = lambda: not any(one.status().fetching for one in self.broker.credentials())
 
     @property
@@ -101,10 +101,22 @@ class Rig:
         return parsed(*lines, *(line.replace(": ", f": {self.provider.origin}", 1) for line in moved))
 
     async def run(self, *lines: str) -> Credential:
-        """The credential of these lines after its first request."""
-        await self.broker.apply({"api": self.here(*lines)}, LIMITS)
+        """The credential of these lines after its first request; a person has logged in, where that is needed."""
+        config = self.here(*lines)
+        key = key_file(self.folder)
+        if config.grant in NEEDS_LOGIN and config.refresh_token is None:
+            open_store(self.folder).write("api", grant(SPENT))
+        store = model.Store(path=str(self.folder / "tokens"), key=SecretReference("file", str(key)))
+        await self.broker.apply({"api": config}, LIMITS, store)
         await self.clock.settle()
         return self.broker.credential("api")
+
+    @property
+    def kept(self) -> Grant:
+        """What the store holds now."""
+        kept = open_store(self.folder).read("api")
+        assert kept is not None
+        return kept
 
     async def obtains(self, *lines: str) -> tuple[str, float]:
         """The token that was published, and its lifetime."""
@@ -122,22 +134,6 @@ class Rig:
             status.last_error: 1
         }
         return status.last_error, status.next_attempt_at - self.clock.now()
-
-    async def refreshes(self, *lines: str, refresh_token: str = "spent-refresh-token") -> Token:
-        """The token in the answer to a refresh.
-
-        Raises:
-            TokenRequestError: as counted.
-        """
-        idp = IdP(
-            self.here(*lines),
-            name="api",
-            clock=self.clock,
-            endpoint=self.endpoint,
-            meters=self.meters,
-            limits=LIMITS,
-        )
-        return await idp.ask(Secret(refresh_token))
 
 
 def hidden(body: str) -> list[str]:
@@ -174,7 +170,6 @@ async def rig(
     rig = Rig(clock, provider, tmp_path)
     yield rig
     await rig.broker.close()
-    await rig.endpoint.close()
     await rig.tasks.close()
     assert rig.crashes == []
     assert provider.unscripted == 0
