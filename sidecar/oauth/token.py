@@ -50,7 +50,7 @@ LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
 
 _QUOTA_SPENT: Final = re.compile(r"b=[a-z_]+;q=[0-9]+;r=0;t=([0-9]{1,9})(?![0-9])")
 """An hour's or a day's tokens that are used up, and in how many seconds there will be more.
-https://auth0.com/docs/troubleshoot/customer-support/operational-policies/rate-limit-policy
+https://auth0.com/docs/fine-grained-m2m-token-quotas
 """
 
 # RFC 6749 appendix A.12 allows visible ASCII and the space, RFC 6750 section 2.1 the narrower b64token. Some issuers

@@ -182,6 +182,7 @@ def refused(error: str) -> str:
         (Reply(refused("bad_refresh_token")), "invalid_grant"),
         (Reply(refused("bad_verification_code")), "invalid_grant"),
         (Reply(refused("incorrect_client_credentials")), "invalid_client"),
+        (Reply(refused("device_flow_disabled")), "unauthorized_client"),
         (Reply(refused("unsupported_grant_type")), "refused"),
         (
             Reply("error=bad_refresh_token&error_description=x", type="application/x-www-form-urlencoded"),

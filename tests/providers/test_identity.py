@@ -200,6 +200,7 @@ async def test_auth0_s_words_for_errors(rig: Rig, body: str, status: int, reason
     ],
 )
 async def test_auth0_s_quota_is_waited_out(rig: Rig, headers: dict[str, str]) -> None:
+    # https://auth0.com/docs/fine-grained-m2m-token-quotas, and for the others
     # https://auth0.com/docs/troubleshoot/customer-support/operational-policies/rate-limit-policy
     reply = Reply('{"error":"Too Many Requests","statusCode":429}', 429, headers=headers)
     assert (await rig.fails(reply, *AUTH0))[1] >= 240.0

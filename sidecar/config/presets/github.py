@@ -19,6 +19,8 @@ _OAUTH: Final[dict[str, Any]] = {
         "bad_refresh_token": "invalid_grant",
         "bad_verification_code": "invalid_grant",
         "incorrect_client_credentials": "invalid_client",
+        "incorrect_device_code": "invalid_grant",
+        "device_flow_disabled": "unauthorized_client",
     },
 }
 _PERSON: Final[dict[str, Any]] = {
