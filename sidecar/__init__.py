@@ -18,7 +18,8 @@ oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpo
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
                         and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
-                        one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
+                        one refresh loop, ``waits`` and ``report`` serve it; ``sealing`` and ``store`` keep refresh
+                        tokens; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
                         ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
