@@ -16,7 +16,7 @@ http/                   ``message`` o heads and fields; ``hygiene`` o refuse or 
                         ``intake`` o heads that come in pieces
 oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
-                        and ``endpoint``, the only one that does I/O
+                        ``interactive`` o a person's consent; and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``sealing`` and ``store`` keep refresh
                         tokens; ``broker`` holds them all
