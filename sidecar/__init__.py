@@ -29,7 +29,7 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
 admin/                  the telemetry server
 simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command
+cli/                    one file per command; ``callback``, where the browser of a login comes back to
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->
