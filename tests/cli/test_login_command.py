@@ -46,13 +46,15 @@ class Files:
 
     def write(self, **credential: Any) -> None:
         whole = {
-            "listeners": [{"name": "egress", "bind": "127.0.0.1:6180"}],
+            "listeners": [{"name": "egress", "bind": f"127.0.0.1:{free_port()}"}],
+            "telemetry": {"bind": f"127.0.0.1:{free_port()}"},
+            "routes": [{"host": "api.example.com", "credential": NAME}],
             "store": {"path": str(self.store.path), "key": f"file:{self.path.parent / 'store-key'}"},
             "credentials": {
                 NAME: credential,
                 "machine": {
                     "grant": "client_credentials",
-                    "token_url": "https://idp.test/token",
+                    "token_url": f"http://127.0.0.1:{free_port()}/token",
                     "client_id": "m",
                     "client_secret": "env:NOT_THERE",
                 },
@@ -83,17 +85,19 @@ browser.open(sys.argv[1], urllib.parse.urlencode(form).encode()).read()
 """
 
 
-async def start(files: Files, *arguments: str, browser: bool = False) -> asyncio.subprocess.Process:
+async def start(
+    files: Files, *arguments: str, browser: bool = False, command: str = "login", **more: str
+) -> asyncio.subprocess.Process:
     kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     if browser:
         program = files.path.parent / "browser.py"
         program.write_text(BROWSER)
         kept["BROWSER"] = f"{shlex.quote(sys.executable)} {shlex.quote(str(program))} %s"
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "sidecar", "login", "-c", str(files.path), *arguments),
+        *(sys.executable, "-W", "error", "-m", "sidecar", command, "-c", str(files.path), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=kept,
+        env=kept | more,
     )
 
 
@@ -161,6 +165,22 @@ async def test_a_device_code_can_be_logged_in_with_and_revoked(files: Files, pro
     code, out, _ = await end(await start(files, NAME, "--revoke"))
     assert (code, out) == (0, f"The grant of credential {NAME} is revoked and forgotten.\n")
     assert files.store.read(NAME) is None
+
+
+async def test_a_sidecar_that_runs_takes_the_grant_up_by_itself(files: Files, provider: MockIdP) -> None:
+    files.write(grant="authorization_code", issuer=provider.issuer, client_id="app")
+    running = await start(files, command="run", NOT_THERE="for this one it is")
+    try:
+        await shown(running, r'.*"event":"token_refresh_failed".*"reason":"(login_needed)".*\n')
+        code, _, _ = await end(await start(files, NAME, browser=True))
+        assert code == 0
+        await shown(running, r'.*"event":"(token_refreshed)".*\n')
+    finally:
+        running.send_signal(signal.SIGTERM)
+        code, _, _ = await end(running)
+    assert code == 0
+    [_, refresh] = provider.token_requests
+    assert refresh.field("grant_type") == "refresh_token"
 
 
 async def user_code_shown(process: asyncio.subprocess.Process) -> str:
