@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
+    AdminError,
     ClientError,
     Denied,
     InternalError,
@@ -65,6 +66,11 @@ REMEDIES: Final = {
     "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
     "sockets, are never upstreams; loopback only with a route",
     "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",
+    "admin_token_refused": "send `Authorization: Bearer TOKEN` once, with the value that `admin.token` holds now",
+    "admin_read_only": "set `admin.token`; if it is set, the log's `admin_token_unusable` says what is wrong with it",
+    "token_bound": "send the requests through the sidecar, which proves each of them, or leave `dpop` out",
+    "not_found": "see the list of addresses above; names are percent-encoded",
+    "method_not_allowed": "take a method that `Allow` names",
     "loop_detected": "an upstream leads back here: check the routes, and the proxies behind them",
     "token_unavailable": "wait as long as `Retry-After` says; the log's `token_refresh_failed` has the cause",
     "overloaded": "ask again later; raise `limits.connections` if it is ordinary load",
@@ -152,9 +158,16 @@ def _label(family: Metric, label: str) -> str:
 
 def answers() -> str:
     """The reasons that an app can be answered with, by status."""
-    kinds: list[type[SidecarError]] = []
-    for root in (ClientError, Denied, TokenUnavailable, Overloaded, InternalError, UpstreamError):
-        kinds += leaves(root)
+    return _answers(ClientError, Denied, TokenUnavailable, Overloaded, InternalError, UpstreamError)
+
+
+def admin_answers() -> str:
+    """The reasons that the admin API has beside those."""
+    return _answers(AdminError)
+
+
+def _answers(*roots: type[SidecarError]) -> str:
+    kinds = [leaf for root in roots for leaf in leaves(root)]
     rows = [
         (*_who(kind), str(kind.status), "yes" if kind.retryable else "no", kind.title, REMEDIES[kind.reason])
         for kind in sorted(kinds, key=lambda kind: kind.status)
@@ -173,11 +186,17 @@ def token_requests() -> str:
 
 def exit_codes() -> str:
     """What ends a command."""
+    kinds = [*leaves(StartupError), *leaves(TokenRequestError)]
     rows = [
-        (str(kind.exit_code), code(kind.reason), kind.title, REMEDIES[kind.reason])
-        for kind in sorted(leaves(StartupError), key=lambda kind: kind.exit_code)
+        (str(kind.exit_code), code(kind.reason), kind.title, _remedy(kind))
+        for kind in sorted(kinds, key=lambda kind: kind.exit_code)
     ]
     return table(["exit code", "reason", "what it says", "what to do"], rows)
+
+
+def _remedy(kind: type[SidecarError]) -> str:
+    """Token requests share words with upstreams, and have advice of their own."""
+    return NEXT_STEPS[kind.reason] if issubclass(kind, TokenRequestError) else REMEDIES[kind.reason]
 
 
 def _who(kind: type[SidecarError]) -> tuple[str, str]:
@@ -209,7 +228,12 @@ def not_yet() -> str:
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "metrics.md": {"metrics": metrics},
-    "reasons.md": {"answers": answers, "token-requests": token_requests, "exit-codes": exit_codes},
+    "reasons.md": {
+        "answers": answers,
+        "admin": admin_answers,
+        "token-requests": token_requests,
+        "exit-codes": exit_codes,
+    },
     "configuration.md": {"limits": limits, "not-yet": not_yet},
 }
 

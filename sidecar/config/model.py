@@ -107,7 +107,7 @@ class Telemetry(Model, frozen=True, kw_only=True):
 
 
 class Admin(Model, frozen=True, kw_only=True):
-    """The status page and its API."""
+    """The admin API; without a token it is read-only."""
 
     bind: Bind = Bind(host="127.0.0.1", port=6182)
     token: SecretReference | None = None
@@ -332,7 +332,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "admin": (),
     "routes.*.probe": (),
     "environment": (),
     "simulation.enabled": (),
