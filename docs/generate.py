@@ -1,4 +1,4 @@
-"""Writes the tables of ``docs/reference`` from the code: ``python -m docs.generate``.
+"""Writes the tables of the documentation from the code: ``python -m docs.generate``.
 
 Each page is written by hand, but for what stands between ``<!-- generated:NAME:start -->`` and its end mark. What is
 not in the code and still belongs beside it, what to do about a reason, stands here. ``tests/test_docs.py`` fails when
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs import providers
+from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
@@ -32,12 +34,11 @@ from sidecar.errors import (
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from prometheus_client import Metric
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 EXAMPLE: Final = ROOT / "config.example.yaml"
 
 REMEDIES: Final = {
@@ -93,12 +94,6 @@ FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstrea
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def code(text: str) -> str:
@@ -227,20 +222,22 @@ def not_yet() -> str:
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
-    "metrics.md": {"metrics": metrics},
-    "reasons.md": {
+    "README.md": {"providers": providers.families},
+    "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
+    "docs/reference/metrics.md": {"metrics": metrics},
+    "docs/reference/reasons.md": {
         "answers": answers,
         "admin": admin_answers,
         "token-requests": token_requests,
         "exit-codes": exit_codes,
     },
-    "configuration.md": {"limits": limits, "not-yet": not_yet},
+    "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
 }
 
 
 def render(name: str) -> str:
-    """A page of the reference as it should be."""
-    page = (REFERENCE / name).read_text()
+    """A page as it should be."""
+    page = (ROOT / name).read_text()
     for part, generate in PAGES[name].items():
         page = between_marks(page, part, generate())
     return page
@@ -249,11 +246,11 @@ def render(name: str) -> str:
 def main() -> int:
     """Write what changed."""
     for name in PAGES:
-        path = REFERENCE / name
+        path = ROOT / name
         page = render(name)
         if page != path.read_text():
             path.write_text(page)
-            print(f"{path.relative_to(ROOT)}: updated")
+            print(f"{name}: updated")
     return 0
 
 

@@ -169,6 +169,9 @@ class Dialect(Model, frozen=True, kw_only=True):
     integers: tuple[Text, ...] = ()
     subject_field: FieldName = "Authorization"
     scope_in: Literal["request", "assertion"] = "request"
+    own_subject: bool = True
+    first_scopes: tuple[Scope, ...] = ()
+    refresh_with: tuple[Literal["scope", "audience", "redirect_uri"], ...] = ("scope", "audience")
     scope_separator: Literal["space", "comma"] = "space"
     token_field: Text = "access_token"
     token_types: tuple[Text, ...] = ()
