@@ -47,10 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.config.model import Configuration, Credential
+    from sidecar.oauth.answer import Answer
     from sidecar.oauth.discovery import Metadata
     from sidecar.oauth.grants import Fields
     from sidecar.oauth.interactive import DeviceCode, Login, Polling
-    from sidecar.oauth.token import Answer, Token
+    from sidecar.oauth.token import Token
     from sidecar.runtime import Clock
     from sidecar.secrets import Secret
 
