@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 from joserfc.jwk import KeySet
@@ -49,7 +49,7 @@ class OpenIDProvider(Program):
     ) -> None:
         self._authority = authority
         self._registrations = registrations
-        certificate, key = authority.files_for("localhost", folder)
+        certificate, key = authority.files_for("localhost", "127.0.0.1", folder=folder)
         options = {
             "certificate": str(certificate),
             "key": str(key),
@@ -63,7 +63,7 @@ class OpenIDProvider(Program):
         file.write_text(json.dumps(options))
         super().__init__("provider", [str(NODE), str(FOLDER / "openid_provider.mjs"), str(file)], folder=folder)
 
-    async def __aenter__(self) -> OpenIDProvider:
+    async def __aenter__(self) -> Self:
         await super().__aenter__()
         try:
             await until(self._listening, "oidc-provider starts")

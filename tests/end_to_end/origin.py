@@ -37,10 +37,10 @@ class Authority:
         ca.issue_cert("localhost", "127.0.0.1").configure_cert(server)
         return cls(ca, ca_file, server)
 
-    def files_for(self, name: str, folder: Path) -> tuple[Path, Path]:
-        """A certificate for this DNS name and its key, written into the folder."""
-        leaf = self.ca.issue_cert(name)
-        certificate, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    def files_for(self, *names: str, folder: Path) -> tuple[Path, Path]:
+        """A certificate for these names and its key, written into the folder under the first of them."""
+        leaf = self.ca.issue_cert(*names)
+        certificate, key = folder / f"{names[0]}.pem", folder / f"{names[0]}-key.pem"
         leaf.cert_chain_pems[0].write_to_path(str(certificate))
         leaf.private_key_pem.write_to_path(str(key))
         return certificate, key

@@ -7,7 +7,6 @@ characters that RFC 6749 section 2.3.1 is about. Those of the people's grants pr
 from __future__ import annotations
 
 import base64
-
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,7 +86,7 @@ class Registrar:
 
     def by_certificate(self, client_id: str, **credential: Any) -> Registration:
         """By a certificate of a CA that the provider trusts (RFC 8705 section 2.1)."""
-        certificate, key = self.authority.files_for(CERTIFIED_NAME, self.folder)
+        certificate, key = self.authority.files_for(CERTIFIED_NAME, folder=self.folder)
         metadata = _worker(client_id, "tls_client_auth") | {"tls_client_auth_san_dns": CERTIFIED_NAME}
         files = {"certificate": str(certificate), "certificate_key": f"file:{key}"}
         return Registration(metadata, _proves(client_id, "tls_client_auth", **files) | credential)
@@ -152,5 +151,3 @@ def _proves(client_id: str, method: str, **credential: Any) -> dict[str, Any]:
 
 def _by_person(client_id: str, grant: str, credential: dict[str, Any]) -> dict[str, Any]:
     return {"grant": grant, "client_id": client_id} | credential
-
-

@@ -1,4 +1,4 @@
-"""An upstream that believes nobody: it checks tokens as RFC 9068 has it, and proofs of possession as RFC 9449 section 4.3.
+"""An upstream that believes nobody: it checks tokens as RFC 9068 has it, and proofs as RFC 9449 has it.
 
 Written for the tests on its own, with another library than the sidecar signs with, so that the two agree only if both
 read the RFC alike. Every request is kept with what was wrong with it.
@@ -93,7 +93,9 @@ class ResourceServer:
         if verdict == VALID:
             return web.Response(text="served\n")
         scheme = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
-        headers = {"WWW-Authenticate": f'{scheme} error="{"use_dpop_nonce" if verdict == "nonce" else "invalid_token"}"'}
+        headers = {
+            "WWW-Authenticate": f'{scheme} error="{"use_dpop_nonce" if verdict == "nonce" else "invalid_token"}"'
+        }
         if self.nonce is not None:
             headers["DPoP-Nonce"] = self.nonce
         return web.Response(status=401, text=f"{verdict}\n", headers=headers)
