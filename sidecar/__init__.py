@@ -18,8 +18,9 @@ oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpo
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
                         and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
-                        ``rotation`` of its secrets, ``command``; ``fetch`` is one attempt, ``credential`` one refresh
-                        loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
+                        ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
+                        ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
+                        ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
                         ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
@@ -27,7 +28,10 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
                         ``peer``, ``reception``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
-simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
+simulation/             for the demo and the tests. ``idp`` the mock identity provider's server, ``faults`` its script;
+                        ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
+                        checks and gives: ``client_auth``, ``grants``, ``tokens``. ``echo`` an API that wants its
+                        tokens; ``certificates``
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command
 ======================  ===================================================================================

@@ -8,6 +8,6 @@ from tests.conftest import TOKEN
 
 async def test_the_canary_knows_the_tokens_of_the_mock_provider() -> None:
     async with MockIdP(marker="demo.token") as idp:
-        token, _ = idp._token("client")
+        token = idp.tokens.issue("client")["access_token"]
     assert TOKEN.search(f'{{"authorization":"Bearer {token}"}}')
     assert not TOKEN.search('{"event":"token_refreshed","credential":"orders","generation":1}')

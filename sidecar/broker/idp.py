@@ -173,7 +173,13 @@ class IdP:
         Raises:
             TokenRequestError: it cannot be had, or is not this issuer's.
         """
-        return None if self._config.issuer is None else await self._endpoint.discover(self._config.issuer, self._wire())
+        if self._config.issuer is None:
+            return None
+        try:
+            return await self._endpoint.discover(self._config.issuer, self._wire())
+        except TokenRequestError as exc:
+            exc.sent = False  # the token request itself was not
+            raise
 
     async def post(self, fields: Fields, url: str | None = None) -> Answer:
         """The answer to these fields, sent with the client's proof to ``url``, by default the token endpoint.
