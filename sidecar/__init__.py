@@ -16,7 +16,7 @@ http/                   ``message`` o heads and fields; ``hygiene`` o refuse or 
                         ``intake`` o heads that come in pieces
 oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
-                        and ``endpoint``, the only one that does I/O
+                        ``interactive`` o a person's consent; and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
                         ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
@@ -33,7 +33,7 @@ simulation/             for the demo and the tests. ``idp`` the mock identity pr
                         checks and gives: ``client_auth``, ``grants``, ``tokens``. ``echo`` an API that wants its
                         tokens; ``certificates``
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command
+cli/                    one file per command; ``callback``, where the browser of a login comes back to
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

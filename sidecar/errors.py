@@ -259,6 +259,7 @@ class TerminalTokenError(TokenRequestError):
 
     fault = Fault.OPERATOR
     terminal = True
+    exit_code = 6
 
 
 class InvalidClient(TerminalTokenError):
@@ -287,6 +288,7 @@ class TransientTokenError(TokenRequestError):
     """Worth trying again: the network, an overloaded IdP, a middlebox's page instead of an answer."""
 
     retryable = True
+    exit_code = 5
 
 
 class RateLimited(TransientTokenError):

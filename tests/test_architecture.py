@@ -39,7 +39,7 @@ SANS_IO: Final = frozenset(
             "http/intake",
         ),
         *("oauth/token", "oauth/inputs", "oauth/client_auth", "oauth/grants", "oauth/discovery", "oauth/dpop"),
-        *("oauth/jws", "oauth/assertion"),
+        *("oauth/jws", "oauth/assertion", "oauth/interactive"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges"),

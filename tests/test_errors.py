@@ -102,7 +102,10 @@ def test_the_metrics_have_a_child_for_every_reason() -> None:
 
 def test_errors_that_end_the_process_have_the_exit_code_of_the_contract() -> None:
     assert {leaf.reason: leaf.exit_code for leaf in under(errors.StartupError)} == EXIT_CODES
-    assert {leaf.exit_code for leaf in LEAVES if not issubclass(leaf, errors.StartupError)} == {0}
+    assert {leaf.exit_code for leaf in under(errors.TransientTokenError)} == {5}
+    assert {leaf.exit_code for leaf in under(errors.TerminalTokenError)} == {6}
+    ends = errors.StartupError | errors.TokenRequestError
+    assert {leaf.exit_code for leaf in LEAVES if not issubclass(leaf, ends)} == {0}
 
 
 def test_what_becomes_an_answer_has_a_status_and_what_does_not_has_none() -> None:

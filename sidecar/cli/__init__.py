@@ -10,10 +10,11 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
-from sidecar.errors import SidecarError, UsageError
+from sidecar.errors import ConfigurationInvalid, SidecarError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "login": "give a person's consent for a credential, or take it back",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
 }
@@ -30,6 +32,18 @@ DEFAULT_CONFIG: Final = "config.yaml"
 def default_config() -> str:
     """``$SIDECAR_CONFIG``, then ``config.yaml``."""
     return os.environ.get("SIDECAR_CONFIG") or DEFAULT_CONFIG
+
+
+def configuration_file(named: str | None) -> Path:
+    """The file to read. Nobody named the default one, so its absence is told as what it is: a first start.
+
+    Raises:
+        ConfigurationInvalid: nothing was named, and there is no default one.
+    """
+    path = Path(named or default_config())
+    if not named and not path.exists():
+        raise ConfigurationInvalid(f"there is no {path}: name the configuration with -c FILE or in $SIDECAR_CONFIG")
+    return path
 
 
 def build_parser() -> argparse.ArgumentParser:
