@@ -47,11 +47,11 @@ class OpenIDProvider(Program):
         refresh_seconds: int = 86400,
         nonce_for: Sequence[str] = (),
     ) -> None:
-        self._authority = authority
+        self.ca_file = authority.ca_file
         self._registrations = registrations
-        certificate, key = authority.files_for("localhost", "127.0.0.1", folder=folder)
+        self.certificate, key = authority.files_for("localhost", "127.0.0.1", folder=folder)
         options = {
-            "certificate": str(certificate),
+            "certificate": str(self.certificate),
             "key": str(key),
             "clientAuthority": str(authority.ca_file),
             "clients": [registration.metadata for registration in registrations.values()],
@@ -77,8 +77,9 @@ class OpenIDProvider(Program):
         return bool(self.lines("issuer"))
 
     def lines(self, key: str) -> list[Any]:
-        """What it said under this key, in order."""
-        lines = [json.loads(line) for line in self.stdout.splitlines(keepends=True) if line.endswith("\n")]
+        """What it said under this key, in order; the package's own notices stand between."""
+        whole = [line for line in self.stdout.splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in whole if line.startswith("{")]
         return [line[key] for line in lines if key in line]
 
     @property
@@ -96,12 +97,12 @@ class OpenIDProvider(Program):
 
     def credential(self, name: str, **more: Any) -> dict[str, Any]:
         """The configuration of a registered client as a credential."""
-        common = {"issuer": self.issuer, "ca_file": str(self._authority.ca_file), "scopes": [SCOPE]}
+        common = {"issuer": self.issuer, "ca_file": str(self.ca_file), "scopes": [SCOPE]}
         return common | self._registrations[name].credential | more
 
     def trusted(self) -> ssl.SSLContext:
         """TLS that believes this provider."""
-        return ssl.create_default_context(cafile=self._authority.ca_file)
+        return ssl.create_default_context(cafile=self.ca_file)
 
     async def keys(self) -> KeySet:
         """Its public keys."""

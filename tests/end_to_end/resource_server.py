@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import ssl
 
 PROOF_AGE_SECONDS: Final = 60
+LEEWAY_SECONDS: Final = 1
+"""RFC 7519 section 4.1.4: ``exp`` is a whole second, so a token may end up to one before its ``expires_in``."""
 
 
 class NotValid(Exception):
@@ -108,7 +110,7 @@ class ResourceServer:
             raise NotValid(f"not a token of the provider: {type(exc).__name__}") from exc
         if claims["iss"] != self.issuer or claims["aud"] != self.audience:
             raise NotValid(f"for {claims['aud']} from {claims['iss']}")
-        if time.time() >= claims["exp"]:
+        if time.time() >= claims["exp"] + LEEWAY_SECONDS:
             raise NotValid("expired")
         return claims
 

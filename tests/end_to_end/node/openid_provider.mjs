@@ -138,6 +138,12 @@ provider.on('refresh_token.consumed', (token) => say({ rotated: token.clientId }
 provider.on('grant.revoked', (context) => say({ revoked: context.oidc.client.clientId }));
 provider.on('server_error', (_context, error) => say({ broken: error.stack }));
 
+// Nobody here waits for the five seconds that a device waits between two polls without this (RFC 8628 section 3.2).
+provider.use(async (context, next) => {
+  await next();
+  if (context.oidc?.route === 'device_authorization' && context.status === 200) context.body.interval = 1;
+});
+
 plain.on('request', provider.callback());
 mutual.on('request', provider.callback());
 say({ issuer });
