@@ -28,10 +28,11 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
                         ``peer``, ``reception``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
-simulation/             for the demo and the tests. ``idp`` the mock identity provider's server, ``faults`` its script;
+simulation/             for the demo and the tests: ``idp`` a mock identity provider, ``faults`` its script;
                         ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
-                        checks and gives: ``client_auth``, ``grants``, ``tokens``. ``echo`` an API that wants its
-                        tokens; ``certificates``
+                        checks: ``client_auth``, ``assertions``, ``dpop``; what it gives: ``grants``, ``tokens``,
+                        ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
+                        Beside it ``echo``, an API that wants its tokens, and ``certificates``
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command; ``callback``, where the browser of a login comes back to
 ======================  ===================================================================================

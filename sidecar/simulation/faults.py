@@ -12,6 +12,7 @@ import struct
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -26,7 +27,7 @@ class Step:
     """One scripted answer; what is not given is as it would be without a script.
 
     Args:
-        fields: merged into the JSON of the answer; None as a value takes the field out.
+        fields: merged into the JSON of the answer, or into the parameters of a redirect; None takes a field out.
         hold: answer only when this is set.
         fault: ``reset`` closes the connection with RST, ``close`` without a word; ``hang`` never answers; ``drip``
             sends the body byte by byte, for ever.
@@ -61,10 +62,14 @@ class Faults:
         for hanging in self._hanging:
             hanging.set()
 
+    def step(self, endpoint: str) -> Step:
+        """The next step of an endpoint's script."""
+        script = self._scripts[endpoint]
+        return script.popleft() if script else self._always.get(endpoint, Step())
+
     async def answer(self, endpoint: str, request: web.BaseRequest, decide: Callable[[], Reply]) -> web.StreamResponse:
         """What ``decide`` says, as the next step has it."""
-        script = self._scripts[endpoint]
-        step = script.popleft() if script else self._always.get(endpoint, Step())
+        step = self.step(endpoint)
         reply = decide() if step.commits else None
         if step.hold is not None:
             await self._until(step.hold)
@@ -109,16 +114,31 @@ class Faults:
             self._hanging.discard(stopped)
 
 
+def redirect(reply: Reply, step: Step) -> str | None:
+    """The URL that an answer sends a browser to, if it does."""
+    if reply.location is None:
+        return None
+    separator = "&" if "?" in reply.location else "?"
+    return reply.location + separator + urlencode(_changed(reply, step))
+
+
 def _response(reply: Reply, step: Step) -> web.Response:
     content_type = "application/json" if reply.page is None else "text/html; charset=utf-8"
-    headers = {"Cache-Control": "no-store", "Content-Type": content_type, **reply.headers, **step.headers}
-    status = step.status or reply.status
-    return web.Response(status=status, headers=headers, body=_body(reply, step) if step.body is None else step.body)
+    headers = {"Cache-Control": "no-store", "Content-Type": content_type, **reply.headers}
+    if (url := redirect(reply, step)) is not None:
+        headers["Location"] = url
+    body = _body(reply, step) if step.body is None else step.body
+    return web.Response(status=step.status or reply.status, headers={**headers, **step.headers}, body=body)
 
 
 def _body(reply: Reply, step: Step) -> bytes:
     if reply.page is not None:
         return reply.page.encode()
-    fields, changes = dict(reply.fields), step.fields or {}
-    fields.update(changes)
-    return json.dumps({name: value for name, value in fields.items() if changes.get(name, value) is not None}).encode()
+    return b"" if reply.location is not None else json.dumps(_changed(reply, step)).encode()
+
+
+def _changed(reply: Reply, step: Step) -> dict[str, object]:
+    changes = step.fields or {}
+    return {
+        name: value for name, value in {**reply.fields, **changes}.items() if value is not None or name not in changes
+    }

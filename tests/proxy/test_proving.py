@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from tests.proxy.rig import Rig
 
 URL = f"http://{API}"
-BOUND = Step(fields={"token_type": "DPoP"})
 
 
 async def start(rig: Rig, **changes: Any) -> None:
-    rig.idp.always(BOUND)
     await rig.start(credentials={"orders": rig.credential(dpop=True)}, **changes)
 
 
@@ -145,6 +143,7 @@ async def test_a_request_that_died_with_its_connection_gets_another_proof(rig: R
 
 
 async def test_a_token_that_came_unbound_is_not_used(rig: Rig) -> None:
+    rig.idp.always(Step(fields={"token_type": "Bearer"}))
     await rig.start_cold(credentials={"orders": rig.credential(dpop=True)}, limits={"token_wait": "100ms"})
     client = await rig.client()
     assert (await client.ask(get(f"{URL}/"))).reason == "token_unavailable"
@@ -153,7 +152,7 @@ async def test_a_token_that_came_unbound_is_not_used(rig: Rig) -> None:
 
 async def test_the_idps_nonce_costs_one_more_request_and_is_remembered(rig: Rig) -> None:
     body = b'{"error": "use_dpop_nonce"}'
-    rig.idp.script(Step(status=400, headers={"DPoP-Nonce": "idps"}, body=body), BOUND)
+    rig.idp.script(Step(status=400, headers={"DPoP-Nonce": "idps"}, body=body))
     await start(rig)
     first, second = (request.headers["dpop"] for request in rig.idp.token_requests)
     assert [parts(one)[1].get("nonce") for one in (first, second)] == [None, "idps"]

@@ -52,3 +52,24 @@ async def test_it_speaks_tls(session: aiohttp.ClientSession) -> None:
         assert idp.issuer.startswith("https://localhost:")
         async with session.post(idp.token_url, data=FORM, headers=basic(), ssl=client) as response:
             assert response.status == 200
+
+
+ENDPOINTS = ("token", "revoke", "authorize", "device", "device_authorization", "jwks", "consent", "metadata", "", "x/y")
+ODD: tuple[dict[str, str], ...] = (
+    {},
+    {"grant_type": "\u00e9\x00", "client_id": "client", "client_secret": "client-secret"},
+    {"client_id": "client", "redirect_uri": "http://[", "client_assertion": "\u00e9.e30.", "token": "\x00"},
+    {"user_code": "<>", "decision": "approve", "device_code": "", "code": ""},
+)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_no_request_makes_it_fail(session: aiohttp.ClientSession, idp: MockIdP, endpoint: str) -> None:
+    for method in ("GET", "POST", "PUT", "OPTIONS"):
+        for fields in ODD:
+            for headers in ({}, {"Authorization": "Basic \u00e9"}, {"DPoP": "e30.e30."}, basic()):
+                url = f"{idp.issuer}/{endpoint}"
+                async with session.request(method, url, data=fields, headers=headers) as response:
+                    assert response.status < 500
+                async with session.request(method, url, json=fields, headers=headers) as response:
+                    assert response.status < 500

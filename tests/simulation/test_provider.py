@@ -25,6 +25,12 @@ def test_a_client_registered_anew_keeps_its_secrets() -> None:
     assert provider.secrets == {"client": {"secret"}, "other": {"other-secret"}}
 
 
+def test_a_secret_alone_makes_an_ordinary_client() -> None:
+    provider = Provider()
+    provider.secrets["billing"] = {"billing-secret"}
+    assert provider.client("billing") == Client()
+
+
 def test_an_unknown_client_is_refused() -> None:
     with pytest.raises(Refused, match="invalid_client"):
         Provider().client("nobody")

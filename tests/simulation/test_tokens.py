@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 import pytest
 
+from sidecar.simulation.assertions import signed_by
 from sidecar.simulation.idp import Client, MockIdP, Refreshing
 from tests.fake_clock import FakeClock
-from tests.simulation.parties import ask, refresh
+from tests.simulation.parties import FORM, ask, basic, new_key, proof, refresh
 
 if TYPE_CHECKING:
     import aiohttp
@@ -151,3 +152,28 @@ async def test_nobody_uses_the_refresh_token_of_another(session: aiohttp.ClientS
     idp.register("other", Client(refreshing=Refreshing()), secret="other-secret")
     assert (await refresh(session, idp, idp.login("other")))[1]["error"] == "invalid_grant"
     assert (await refresh(session, idp, "made up"))[1]["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+async def test_an_access_token_can_be_a_jwt_that_its_keys_verify(
+    session: aiohttp.ClientSession, idp: MockIdP, algorithm: Literal["ES256", "RS256"]
+) -> None:
+    idp.jwt, key = algorithm, new_key()
+    form = FORM | {"scope": "read", "audience": "https://api.test"}
+    _, fields = await ask(session, idp, form, basic() | {"DPoP": proof(idp, key)})
+    async with session.get(f"{idp.issuer}/jwks") as response:
+        keys = (await response.json())["keys"]
+    stated = signed_by(fields["access_token"], keys)
+    assert stated is not None
+    assert (stated["iss"], stated["sub"], stated["aud"]) == (idp.issuer, "client", "https://api.test")
+    assert (stated["client_id"], stated["scope"]) == ("client", "read")
+    assert stated["exp"] - stated["iat"] == fields["expires_in"]
+    assert stated["cnf"] == idp.bound_to(fields["access_token"])
+    assert idp.is_valid(fields["access_token"])
+    idp.jwt = None
+    assert idp.tokens.jwks() == {"keys": []}
+
+
+def test_nothing_is_known_of_a_token_that_was_never_issued(idp: MockIdP) -> None:
+    assert idp.bound_to("made up") == {}
+    assert idp.tokens.owner("made up") is None
