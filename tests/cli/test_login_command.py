@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -15,17 +16,25 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from sidecar.cli import login, main
+from sidecar.simulation.idp import Client, MockIdP, Refreshing, Step
 from tests.broker.store_kit import open_store
-from tests.cli.authorization_server import CLIENT, AuthorizationServer
+from tests.cli.browser import get
 from tests.end_to_end.waiting import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from sidecar.broker.store import TokenStore
 
 NAME: Final = "repository"
 PATIENCE: Final = 30
+APP: Final = Client(
+    auth=frozenset({"none"}),
+    redirect_uris=("http://127.0.0.1/callback",),
+    any_loopback_port=True,
+    refreshing=Refreshing(),
+)
 
 
 @dataclass
@@ -57,13 +66,29 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path / "sidecar.yaml", open_store(tmp_path))
 
 
-BROWSER: Final = "import sys, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(sys.argv[1]).read()"
+@pytest.fixture
+async def provider() -> AsyncIterator[MockIdP]:
+    async with MockIdP() as provider:
+        provider.register("app", APP)
+        yield provider
+
+
+BROWSER: Final = """
+import html, re, sys, urllib.parse, urllib.request
+browser = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+page = browser.open(sys.argv[1]).read().decode()
+form = re.findall('type="hidden" name="([^"]*)" value="([^"]*)"', page)
+form = [tuple(map(html.unescape, each)) for each in form] + [("decision", "approve")]
+browser.open(sys.argv[1], urllib.parse.urlencode(form).encode()).read()
+"""
 
 
 async def start(files: Files, *arguments: str, browser: bool = False) -> asyncio.subprocess.Process:
     kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     if browser:
-        kept["BROWSER"] = f"{shlex.quote(sys.executable)} -c {shlex.quote(BROWSER)} %s"
+        program = files.path.parent / "browser.py"
+        program.write_text(BROWSER)
+        kept["BROWSER"] = f"{shlex.quote(sys.executable)} {shlex.quote(str(program))} %s"
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "sidecar", "login", "-c", str(files.path), *arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -80,38 +105,41 @@ async def end(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_the_command_opens_the_browser_and_stores_the_grant(files: Files, server: AuthorizationServer) -> None:
-    files.write(grant="authorization_code", issuer=server.url(), client_id=CLIENT, scopes=["read"])
+async def test_the_command_opens_the_browser_and_stores_the_grant(files: Files, provider: MockIdP) -> None:
+    files.write(grant="authorization_code", issuer=provider.issuer, client_id="app", scopes=["read"])
     code, out, err = await end(await start(files, NAME, browser=True))
     assert (code, out.startswith(f"The grant of credential {NAME} is stored")) == (0, True), err
     grant = files.store.read(NAME)
     assert grant is not None
-    assert grant.refresh_token.reveal() in server.refresh_tokens
+    assert provider.tokens.owner(grant.refresh_token.reveal()) == "app"
     assert grant.refresh_token.reveal() not in out + err
 
 
-async def test_without_a_browser_the_address_stands_on_standard_error(
-    files: Files, server: AuthorizationServer
-) -> None:
-    files.write(grant="authorization_code", issuer=server.url(), client_id=CLIENT)
+async def test_without_a_browser_the_address_stands_on_standard_error(files: Files, provider: MockIdP) -> None:
+    files.write(grant="authorization_code", issuer=provider.issuer, client_id="app")
     process = await start(files, "--no-browser", NAME, browser=True)
-    await server.agree(await address_shown(process))
+    await get(provider.consent(await address_shown(process)))
     code, out, _ = await end(process)
-    assert (code, len(server.asked)) == (0, 1)
-    assert "stored" in out
+    assert (code, "stored" in out) == (0, True)
+    assert "/authorize" not in {received.path for received in provider.received}
 
 
 async def address_shown(process: asyncio.subprocess.Process) -> str:
+    return await shown(process, r"  (http\S+)\n")
+
+
+async def shown(process: asyncio.subprocess.Process, pattern: str) -> str:
+    """What stands on the line of standard error that looks like this."""
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
-        while not (line := (await process.stderr.readline()).decode().strip()).startswith("http"):
+        while not (match := re.fullmatch(pattern, (await process.stderr.readline()).decode())):
             assert not process.stderr.at_eof()
-    return line
+    return match[1]
 
 
-async def test_ctrl_c_leaves_nothing_behind(files: Files, server: AuthorizationServer) -> None:
+async def test_ctrl_c_leaves_nothing_behind(files: Files, provider: MockIdP) -> None:
     port = free_port()
-    files.write(grant="authorization_code", issuer=server.url(), client_id=CLIENT)
+    files.write(grant="authorization_code", issuer=provider.issuer, client_id="app")
     process = await start(files, NAME, "--port", str(port))
     await address_shown(process)
     process.send_signal(signal.SIGINT)
@@ -123,15 +151,20 @@ async def test_ctrl_c_leaves_nothing_behind(files: Files, server: AuthorizationS
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def test_a_device_code_can_be_logged_in_with_and_revoked(files: Files, server: AuthorizationServer) -> None:
-    server.device = {"interval": 0.01}
-    files.write(grant="device_code", issuer=server.url(), client_id=CLIENT)
-    code, _, err = await end(await start(files, NAME))
-    assert (code, "WDJB-MJHT" in err) == (0, True)
-    assert files.store.read(NAME) is not None
+async def test_a_device_code_can_be_logged_in_with_and_revoked(files: Files, provider: MockIdP) -> None:
+    provider.script(Step(fields={"interval": 0.01}), endpoint="device_authorization")
+    files.write(grant="device_code", issuer=provider.issuer, client_id="app")
+    process = await start(files, NAME)
+    provider.approve(await user_code_shown(process))
+    code, _, _ = await end(process)
+    assert (code, files.store.read(NAME) is not None) == (0, True)
     code, out, _ = await end(await start(files, NAME, "--revoke"))
     assert (code, out) == (0, f"The grant of credential {NAME} is revoked and forgotten.\n")
-    assert (files.store.read(NAME), server.refresh_tokens) == (None, set())
+    assert files.store.read(NAME) is None
+
+
+async def user_code_shown(process: asyncio.subprocess.Process) -> str:
+    return await shown(process, r"  ([A-Z]{4}-[A-Z]{4})\n")
 
 
 def code_and_message(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -149,7 +182,7 @@ CODE: Final = {
     "grant": "authorization_code",
     "token_url": "https://idp.test/token",
     "authorization_url": "https://idp.test/authorize",
-    "client_id": CLIENT,
+    "client_id": "app",
 }
 
 
@@ -219,7 +252,7 @@ def test_only_the_secrets_of_the_login_are_needed(capsys: pytest.CaptureFixture[
 
 
 def test_an_idp_that_cannot_be_reached_exits_with_5(capsys: pytest.CaptureFixture[str], files: Files) -> None:
-    files.write(grant="authorization_code", issuer=f"http://127.0.0.1:{free_port()}", client_id=CLIENT)
+    files.write(grant="authorization_code", issuer=f"http://127.0.0.1:{free_port()}", client_id="app")
     assert code_and_message(capsys, "-c", str(files.path), NAME)[0] == 5
 
 
