@@ -12,7 +12,7 @@ from tests.end_to_end.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ADDRESS: Final = re.compile(r"https://\S+")
+_ADDRESS: Final = re.compile(r"https?://\S+[?&](?:response_type|user_code)=\S+")
 
 
 class LoginProcess(Program):
@@ -25,11 +25,11 @@ class LoginProcess(Program):
         super().__init__("login", command, folder=folder)
 
     async def address(self) -> str:
-        """What a browser has to open: the last address it shows, in which a device's code stands already."""
+        """What a browser has to open; a device's code stands in it already."""
         await until(lambda: not self.running or "Ctrl-C ends the login" in self.stderr, "the login shows an address")
-        addresses = _ADDRESS.findall(self.stderr)
-        assert addresses, self.stderr
-        return str(addresses[-1])
+        address = _ADDRESS.search(self.stderr)
+        assert address, self.stderr
+        return address[0]
 
     async def done(self) -> str:
         """What it says on standard output, having ended well."""

@@ -26,6 +26,7 @@ SECRET: Final = "an ordinary secret of more than thirty-two characters"
 CERTIFIED_NAME: Final = "worker.clients.example"
 SCOPE: Final = "orders.read"
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+DEVICE: Final = {"redirect_uris": [], "response_types": [], "grant_types": [DEVICE_GRANT, "refresh_token"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,17 @@ class Registrar:
         }
         return Registration(metadata, _proves(client_id, "self_signed_tls_client_auth", **files))
 
+    def certified_people(self) -> dict[str, Registration]:
+        """The same for clients that prove themselves, by a key and by a certificate."""
+        by_key, by_certificate = self.by_key("key", "P-256", "ES256"), self.by_certificate("tls")
+        return {
+            "key": _of_person(by_key.metadata | _native("key", "private_key_jwt"), by_key.credential),
+            "tls": _of_person(by_certificate.metadata | _native("tls", "tls_client_auth"), by_certificate.credential),
+            "tls-device": _of_person(
+                by_certificate.metadata | _native("tls-device", "tls_client_auth") | DEVICE, by_certificate.credential
+            ),
+        }
+
     def _write(self, name: str, text: str) -> Path:
         file = self.folder / name
         file.write_text(text)
@@ -118,20 +130,27 @@ def public_jwk(kind: str) -> dict[str, Any]:
 
 def people() -> dict[str, Registration]:
     """The clients of the grants that people give: no secret, and so PKCE or a code on another device."""
-    asks = {"client_auth": "none"}
-    native = {"application_type": "native", "token_endpoint_auth_method": "none"}
-    browser = native | {
+    return {
+        "browser": _of_person(_native("browser", "none"), {"client_auth": "none"}),
+        "bound": _of_person(_native("bound", "none"), {"client_auth": "none", "dpop": True}),
+        "device": _of_person(_native("device", "none") | DEVICE, {"client_auth": "none"}),
+    }
+
+
+def _of_person(metadata: dict[str, Any], proof: dict[str, Any]) -> Registration:
+    """With what the client proves itself by besides."""
+    grant = "device_code" if DEVICE_GRANT in metadata["grant_types"] else "authorization_code"
+    return Registration(metadata, proof | {"grant": grant, "client_id": metadata["client_id"]})
+
+
+def _native(client_id: str, method: str) -> dict[str, Any]:
+    return {
+        "client_id": client_id,
+        "application_type": "native",
+        "token_endpoint_auth_method": method,
         "redirect_uris": ["http://127.0.0.1/callback"],
         "response_types": ["code"],
         "grant_types": ["authorization_code", "refresh_token"],
-    }
-    device = native | {"redirect_uris": [], "response_types": [], "grant_types": [DEVICE_GRANT, "refresh_token"]}
-    return {
-        "browser": Registration({"client_id": "browser"} | browser, _by_person("browser", "authorization_code", asks)),
-        "bound": Registration(
-            {"client_id": "bound"} | browser, _by_person("bound", "authorization_code", asks | {"dpop": True})
-        ),
-        "device": Registration({"client_id": "device"} | device, _by_person("device", "device_code", asks)),
     }
 
 
@@ -147,7 +166,3 @@ def _worker(client_id: str, method: str) -> dict[str, Any]:
 
 def _proves(client_id: str, method: str, **credential: Any) -> dict[str, Any]:
     return {"grant": "client_credentials", "client_id": client_id, "client_auth": method} | credential
-
-
-def _by_person(client_id: str, grant: str, credential: dict[str, Any]) -> dict[str, Any]:
-    return {"grant": grant, "client_id": client_id} | credential

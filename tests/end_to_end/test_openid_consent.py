@@ -21,7 +21,7 @@ from tests.end_to_end.login_process import LoginProcess
 from tests.end_to_end.node_packages import missing, needs_node
 from tests.end_to_end.openid_provider import OTHER_RESOURCE, RESOURCE, OpenIDProvider
 from tests.end_to_end.origin import VALID, Authority
-from tests.end_to_end.registrations import people
+from tests.end_to_end.registrations import Registrar, people
 from tests.end_to_end.resource_server import ResourceServer
 from tests.end_to_end.sidecar_process import SidecarProcess
 from tests.end_to_end.waiting import until
@@ -45,7 +45,10 @@ EARLY: Final = {"at": 0.2, "jitter": 0.0}
 @pytest.fixture
 async def provider(tmp_path: Path, authority: Authority) -> AsyncIterator[OpenIDProvider]:
     assert missing() is None, missing()
-    async with OpenIDProvider(tmp_path, authority, people(), access_seconds=ACCESS_SECONDS) as provider:
+    clients = people() | Registrar(tmp_path, authority).certified_people()
+    async with OpenIDProvider(
+        tmp_path, authority, clients, access_seconds=ACCESS_SECONDS, nonce_for=["bound"]
+    ) as provider:
         yield provider
 
 
@@ -178,6 +181,19 @@ async def test_a_person_consents_on_another_device(
     assert {(visit.verdict, visit.claims["sub"]) for visit in upstream.visits} == {(VALID, PERSON)}
 
 
+@pytest.mark.parametrize("credential", ["key", "tls", "tls-device"])
+async def test_a_client_proves_itself_from_the_login_to_the_revocation(
+    credential: str, build: Build, provider: OpenIDProvider, browser: FormBrowser
+) -> None:
+    """With a certificate, at the addresses in ``mtls_endpoint_aliases`` (RFC 8705 section 5)."""
+    house = build(credential)
+    await house.log_in(browser)
+    async with house.login("--revoke") as revocation:
+        assert "revoked and forgotten" in await revocation.done()
+    assert [one["client"] for one in provider.issued()] == [credential]
+    assert provider.lines("revoked") == [credential]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("credential", ["browser", "device"])
 async def test_a_person_consents_in_chromium(
@@ -247,7 +263,9 @@ async def test_rotated_refresh_tokens_outlive_the_process(
     keys = {visit.claims.get("cnf", {}).get("jkt") for visit in upstream.visits}
     assert len(keys) == 1
     assert (keys == {None}) == (credential == "browser")
-    assert provider.lines("revoked") == provider.refused() == []
+    assert provider.lines("revoked") == []
+    # Once by the login and once by each process: a nonce is not kept on disk.
+    assert [one["error"] for one in provider.refused()] == ["use_dpop_nonce"] * (3 if credential == "bound" else 0)
 
 
 async def test_a_spent_refresh_token_that_comes_back_ends_the_grant_until_the_next_login(

@@ -7,19 +7,15 @@ came before, and asks for certificates on a port of its own. An upstream judges 
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
 
-from sidecar.broker.idp import IdP
-from sidecar.config import load
 from sidecar.errors import InvalidClient, TokenMalformed, TokenRefused, TokenRequestError, TokenTLS
 from sidecar.oauth.endpoint import Endpoint, Wire
-from sidecar.runtime import SystemClock
-from sidecar.telemetry.metrics import Metrics
+from tests.end_to_end.asking import asker
 from tests.end_to_end.node_packages import missing, needs_node
 from tests.end_to_end.openid_provider import OTHER_RESOURCE, RESOURCE, OpenIDProvider
 from tests.end_to_end.origin import VALID, Authority
@@ -155,28 +151,6 @@ async def test_the_provider_would_notice(name: str, provider: OpenIDProvider) ->
         with pytest.raises(TokenRequestError):
             await idp.ask()
     assert len(provider.issued(name)) == len(provider.refused(name)) == 1
-
-
-@asynccontextmanager
-async def asker(credential: dict[str, Any], *, kind: type[Endpoint] = Endpoint) -> AsyncIterator[IdP]:
-    """What the sidecar asks with, without the rest of it."""
-    text = json.dumps(
-        {
-            "listeners": [{"name": "egress", "bind": "127.0.0.1:6180"}],
-            "credentials": {"asker": credential},
-            "allow_inline_secrets": True,
-        }
-    )
-    read = load.parse(text, "test")
-    clock = SystemClock()
-    endpoint = kind(clock)
-    meters = Metrics().credential("asker")
-    try:
-        yield IdP(
-            read.credentials["asker"], name="asker", clock=clock, endpoint=endpoint, meters=meters, limits=read.limits
-        )
-    finally:
-        await endpoint.close()
 
 
 # --- proof of possession ---------------------------------------------------------------------------------------------
