@@ -27,12 +27,14 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
                         ``peer``, ``reception``, ``connection`` one client, ``listener``
-admin/                  the telemetry server
+admin/                  ``page_server`` what both listeners for people and programs share; ``telemetry_server``;
+                        ``access`` o who may, ``admin_server``, and the ``client`` that asks one from outside
 simulation/             for the demo and the tests: ``idp`` a mock identity provider, ``faults`` its script;
                         ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
                         checks: ``client_auth``, ``assertions``, ``dpop``; what it gives: ``grants``, ``tokens``,
                         ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
+read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command; ``callback``, where the browser of a login comes back to
 ======================  ===================================================================================

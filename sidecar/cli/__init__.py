@@ -1,7 +1,8 @@
 """The command ``sidecar``: one file per sub-command, imported when it is called.
 
 Every error that ends a command is one clear message on standard error and the contract's exit code; a traceback is a
-bug. The files of the commands share three names: ``HELP``, ``add_arguments(parser)`` and ``execute(arguments)``.
+bug. The files of the commands share three names: ``HELP``, ``add_arguments(parser)`` and ``execute(arguments)``; one
+that takes its arguments in an order of its own has ``parse(parser, arguments)``, too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
     "login": "give a person's consent for a credential, or take it back",
+    "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
 }
@@ -38,7 +40,7 @@ def configuration_file(named: str | None) -> Path:
     """The file to read. Nobody named the default one, so its absence is told as what it is: a first start.
 
     Raises:
-        ConfigurationInvalid: nothing was named, and there is no default one.
+        ConfigurationInvalid
     """
     path = Path(named or default_config())
     if not named and not path.exists():
@@ -88,5 +90,6 @@ def _execute(name: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    code: int = command.execute(parser.parse_args(arguments))
+    parse = getattr(command, "parse", argparse.ArgumentParser.parse_args)
+    code: int = command.execute(parse(parser, arguments))
     return code

@@ -38,7 +38,7 @@ from sidecar.config.scalars import duration
 from sidecar.errors import ConfigurationInvalid, LoginNeeded, StoreUnusable, TransientTokenError, UsageError
 from sidecar.oauth import grants, interactive
 from sidecar.oauth.endpoint import Endpoint
-from sidecar.oauth.token import parse
+from sidecar.oauth.token import parse as parse_token
 from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
 from sidecar.telemetry.metrics import Metrics
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 65535):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError("a number from 1 to 65535 is wanted")
     return int(text)
 
@@ -110,9 +110,11 @@ def execute(arguments: argparse.Namespace) -> int:
     configuration = load.load(configuration_file(arguments.config))
     name = arguments.credential
     credential = _credential(configuration, name, revoke=arguments.revoke)
+    if arguments.port is not None and (arguments.revoke or credential.grant == "device_code"):
+        raise UsageError("--port is for a login with grant: authorization_code, where a browser comes back")
     load.missing_secrets(_alone(configuration, name))
     store = _store(configuration)
-    log.configure("warning")
+    log.configure(configuration.log.level)
     keep_memory_private()
     options = Options(arguments.port, arguments.timeout, None if arguments.no_browser else find_browser())
     with asyncio.Runner() as runner:
@@ -203,7 +205,7 @@ async def log_in(
         answer = await _by_device(credential, idp, metadata, clock, options)
     else:
         answer = await _by_browser(credential, idp, metadata, options)
-    token = parse(answer, grants.expected(credential))
+    token = parse_token(answer, grants.expected(credential))
     grant = _grant(token, idp, obtained_at=answer.wall)
     store.write(name, grant)
     print(_report(name, grant, token, store))
@@ -277,9 +279,10 @@ async def _code(
 
 def _browser_text(url: str, login: Login, *, opened: bool) -> str:
     where = "A browser should open. If it does not, open" if opened else "Open"
+    elsewhere = "" if opened else " A browser elsewhere needs that port\nforwarded to this machine (ssh -L)."
     return (
         f"{where} this address in a browser on this machine:\n\n  {url}\n\n"
-        f"Its answer is waited for at {login.redirect_uri}; Ctrl-C ends the login."
+        f"Its answer is waited for at {login.redirect_uri}; Ctrl-C ends the login.{elsewhere}"
     )
 
 
@@ -315,7 +318,7 @@ def _device_text(device: DeviceCode) -> str:
     direct = f"\n\nOr open {device.complete_uri}" if device.complete_uri else ""
     return (
         f"Open {device.verification_uri} in any browser and enter this code:\n\n  {device.user_code}{direct}\n\n"
-        f"The code lives for {device.expires_in / 60:.0f} minutes; Ctrl-C ends the login."
+        f"The code lives for {math.ceil(device.expires_in / 60)} min; Ctrl-C ends the login."
     )
 
 

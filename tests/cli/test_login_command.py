@@ -46,13 +46,15 @@ class Files:
 
     def write(self, **credential: Any) -> None:
         whole = {
-            "listeners": [{"name": "egress", "bind": "127.0.0.1:6180"}],
+            "listeners": [{"name": "egress", "bind": f"127.0.0.1:{free_port()}"}],
+            "telemetry": {"bind": f"127.0.0.1:{free_port()}"},
+            "routes": [{"host": "api.example.com", "credential": NAME}],
             "store": {"path": str(self.store.path), "key": f"file:{self.path.parent / 'store-key'}"},
             "credentials": {
                 NAME: credential,
                 "machine": {
                     "grant": "client_credentials",
-                    "token_url": "https://idp.test/token",
+                    "token_url": f"http://127.0.0.1:{free_port()}/token",
                     "client_id": "m",
                     "client_secret": "env:NOT_THERE",
                 },
@@ -83,17 +85,19 @@ browser.open(sys.argv[1], urllib.parse.urlencode(form).encode()).read()
 """
 
 
-async def start(files: Files, *arguments: str, browser: bool = False) -> asyncio.subprocess.Process:
+async def start(
+    files: Files, *arguments: str, browser: bool = False, command: str = "login", **more: str
+) -> asyncio.subprocess.Process:
     kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
     if browser:
         program = files.path.parent / "browser.py"
         program.write_text(BROWSER)
         kept["BROWSER"] = f"{shlex.quote(sys.executable)} {shlex.quote(str(program))} %s"
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "sidecar", "login", "-c", str(files.path), *arguments),
+        *(sys.executable, "-W", "error", "-m", "sidecar", command, "-c", str(files.path), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=kept,
+        env=kept | more,
     )
 
 
@@ -163,6 +167,22 @@ async def test_a_device_code_can_be_logged_in_with_and_revoked(files: Files, pro
     assert files.store.read(NAME) is None
 
 
+async def test_a_sidecar_that_runs_takes_the_grant_up_by_itself(files: Files, provider: MockIdP) -> None:
+    files.write(grant="authorization_code", issuer=provider.issuer, client_id="app")
+    running = await start(files, command="run", NOT_THERE="for this one it is")
+    try:
+        await shown(running, r'.*"event":"token_refresh_failed".*"reason":"(login_needed)".*\n')
+        code, _, _ = await end(await start(files, NAME, browser=True))
+        assert code == 0
+        await shown(running, r'.*"event":"(token_refreshed)".*\n')
+    finally:
+        running.send_signal(signal.SIGTERM)
+        code, _, _ = await end(running)
+    assert code == 0
+    [_, refresh] = provider.token_requests
+    assert refresh.field("grant_type") == "refresh_token"
+
+
 async def user_code_shown(process: asyncio.subprocess.Process) -> str:
     return await shown(process, r"  ([A-Z]{4}-[A-Z]{4})\n")
 
@@ -195,6 +215,8 @@ CODE: Final = {
         (("machine", "--revoke"), "nobody logs in for"),
         ((NAME, "--port", "0"), "--port"),
         ((NAME, "--port", "65536"), "--port"),
+        ((NAME, "--port", "00000000000165535"), "--port"),
+        ((NAME, "--port", "8400", "--revoke"), "--port"),
         ((NAME, "--port", "http"), "--port"),
         ((NAME, "--port", "٣"), "--port"),
         ((NAME, "--timeout", "30"), "--timeout"),
@@ -210,12 +232,9 @@ def test_wrong_usage_exits_with_2(
     assert (code, words in message) == (2, True), message
 
 
-def test_a_port_that_the_configuration_does_not_mean_exits_with_2(
-    capsys: pytest.CaptureFixture[str], files: Files
-) -> None:
-    files.write(**CODE, redirect_uri="http://127.0.0.1:8400/cb")
-    code, message = code_and_message(capsys, "-c", str(files.path), NAME, "--port", "8401")
-    assert (code, "8400" in message) == (2, True)
+def test_a_port_has_no_use_for_a_device(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    files.write(grant="device_code", issuer="https://idp.test", client_id="app")
+    assert code_and_message(capsys, "-c", str(files.path), NAME, "--port", "8400")[0] == 2
 
 
 def test_an_invalid_configuration_exits_with_3(capsys: pytest.CaptureFixture[str], files: Files) -> None:
@@ -251,23 +270,33 @@ def test_only_the_secrets_of_the_login_are_needed(capsys: pytest.CaptureFixture[
     assert message.count("\n") == 1
 
 
-def test_an_idp_that_cannot_be_reached_exits_with_5(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+# What goes on from here makes the memory of its process private, so it is a process of its own.
+
+
+async def test_a_port_that_the_configuration_does_not_mean_exits_with_2(files: Files) -> None:
+    files.write(**CODE, redirect_uri="http://127.0.0.1:8400/cb")
+    code, out, message = await end(await start(files, NAME, "--port", "8401"))
+    assert (code, out, "8400" in message) == (2, "", True)
+
+
+async def test_an_idp_that_cannot_be_reached_exits_with_5(files: Files) -> None:
     files.write(grant="authorization_code", issuer=f"http://127.0.0.1:{free_port()}", client_id="app")
-    assert code_and_message(capsys, "-c", str(files.path), NAME)[0] == 5
+    code, out, _ = await end(await start(files, NAME))
+    assert (code, out) == (5, "")
 
 
-def test_a_port_that_is_taken_exits_with_8(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+async def test_a_port_that_is_taken_exits_with_8(files: Files) -> None:
     files.write(**CODE)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, message = code_and_message(capsys, "-c", str(files.path), NAME, "--port", str(port))
-    assert (code, f"127.0.0.1:{port}" in message) == (8, True)
+        code, out, message = await end(await start(files, NAME, "--port", str(port)))
+    assert (code, out, f"127.0.0.1:{port}" in message) == (8, "", True)
 
 
-def test_nobody_answering_exits_with_6(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+async def test_nobody_answering_exits_with_6(files: Files) -> None:
     files.write(**CODE)
-    code, message = code_and_message(capsys, "-c", str(files.path), NAME, "--no-browser", "--timeout", "20ms")
-    assert (code, "https://idp.test/authorize?response_type=code" in message) == (6, True)
+    code, out, message = await end(await start(files, NAME, "--no-browser", "--timeout", "20ms"))
+    assert (code, out, "https://idp.test/authorize?response_type=code" in message) == (6, "", True)
 
 
 def test_without_a_display_no_browser_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sidecar.config.model import Credential, Dialect
 from sidecar.errors import (
@@ -242,12 +240,6 @@ def test_an_error_code_that_is_none_is_not_shown(code: str) -> None:
     with pytest.raises(TokenRefused) as caught:
         callback(urlencode({"error": code, "state": "the-state"}))
     assert caught.value.detail == "the authorization server answered with an error"
-
-
-@given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
-def test_whatever_the_browser_brings_is_refused_in_our_words(query: str) -> None:
-    with pytest.raises((BadRequest, TokenRefused)):
-        callback(query)
 
 
 # --- the device's code ------------------------------------------------------------------------------------------------
