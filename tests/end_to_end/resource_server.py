@@ -49,6 +49,7 @@ class ResourceServer:
 
     Args:
         nonce: what proofs have to hold (RFC 9449 section 9); None asks for none.
+        next_nonce: the nonce from the next good answer on, which tells it (section 8.2).
         audience: what the tokens have to be for.
     """
 
@@ -56,6 +57,7 @@ class ResourceServer:
     keys: KeySet
     tls: ssl.SSLContext
     nonce: str | None = None
+    next_nonce: str | None = None
     audience: str = RESOURCE
     visits: list[Visit] = field(default_factory=list)
     port: int = 0
@@ -93,7 +95,7 @@ class ResourceServer:
 
     def _response(self, verdict: str, claims: dict[str, Any]) -> web.Response:
         if verdict == VALID:
-            return web.Response(text="served\n")
+            return web.Response(text="served\n", headers=self._announced())
         scheme = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
         headers = {
             "WWW-Authenticate": f'{scheme} error="{"use_dpop_nonce" if verdict == "nonce" else "invalid_token"}"'
@@ -101,6 +103,12 @@ class ResourceServer:
         if self.nonce is not None:
             headers["DPoP-Nonce"] = self.nonce
         return web.Response(status=401, text=f"{verdict}\n", headers=headers)
+
+    def _announced(self) -> dict[str, str]:
+        if self.next_nonce is None:
+            return {}
+        self.nonce, self.next_nonce = self.next_nonce, None
+        return {"DPoP-Nonce": self.nonce}
 
     def _claims(self, token: str) -> dict[str, Any]:
         """RFC 9068 section 4."""
@@ -131,7 +139,7 @@ class ResourceServer:
         key, claims = self._signed(proof)
         expected = {
             "htm": request.method,
-            "htu": f"https://{request.host}{request.path}",
+            "htu": f"https://{request.host}{request.rel_url.raw_path}",
             "ath": _base64url(hashlib.sha256(token.encode()).digest()),
         }
         if wrong := [name for name, value in expected.items() if claims.get(name) != value]:

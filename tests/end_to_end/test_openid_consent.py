@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
@@ -258,6 +259,24 @@ async def test_rotated_refresh_tokens_and_the_key_they_are_bound_to_outlive_the_
     assert provider.lines("revoked") == []
     # Once by the login and once by each process: a nonce is not kept on disk.
     assert [one["error"] for one in provider.refused()] == ["use_dpop_nonce"] * 3
+
+
+async def test_a_refresh_token_from_elsewhere_begins_a_grant_and_is_spent_once(
+    build: Build, provider: OpenIDProvider, browser: FormBrowser, tmp_path: Path, start_sidecar: StartSidecar
+) -> None:
+    house = build("browser")
+    await house.log_in(browser)
+    seed = tmp_path / "seed"
+    seed.write_text(f"{house.refresh_token()}\n")
+    house.store.remove("browser")
+    house.configuration["credentials"]["browser"] |= {"grant": "refresh_token", "refresh_token": f"file:{seed}"}
+
+    for process in range(2):
+        sidecar = await start_sidecar(house.configuration)
+        await until(partial(served, sidecar), f"process {process} has a token")
+        await rotated(sidecar, 1)
+        assert await sidecar.stop() == 0
+    assert provider.lines("revoked") == provider.refused() == []
 
 
 async def test_a_spent_refresh_token_that_comes_back_ends_the_grant_until_the_next_login(

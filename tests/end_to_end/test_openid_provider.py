@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from sidecar.errors import InvalidClient, TokenMalformed, TokenRefused, TokenRequestError, TokenTLS
 from sidecar.oauth.endpoint import Endpoint, Wire
@@ -35,7 +36,6 @@ pytestmark = needs_node()
 
 MANY: Final = 30
 """Token requests in a row, to see whether one of their stamps comes twice."""
-NONCE: Final = "what-the-upstream-wants"
 
 
 @pytest.fixture
@@ -72,10 +72,11 @@ def configuration(server: ResourceServer, authority: Authority, credentials: dic
     }
 
 
-async def ask(sidecar: SidecarProcess, name: str) -> int:
+async def ask(sidecar: SidecarProcess, name: str, *, body: bytes | None = None) -> int:
     """The status that an app gets on the path of this credential."""
     url = f"{sidecar.url('api')}/{name}/items?page=1"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+    method = "GET" if body is None else "POST"
+    async with aiohttp.ClientSession() as session, session.request(method, url, data=body) as answer:
         await answer.read()
         return answer.status
 
@@ -156,16 +157,36 @@ async def test_the_provider_would_notice(name: str, provider: OpenIDProvider) ->
 # --- proof of possession ---------------------------------------------------------------------------------------------
 
 
-async def test_a_bound_token_is_proven_to_an_upstream_that_wants_a_nonce(
+async def test_a_bound_token_is_proven_to_an_upstream_that_wants_one_nonce_after_the_other(
     provider: OpenIDProvider, authority: Authority, start_sidecar: StartSidecar
 ) -> None:
-    async with upstream(provider, authority, nonce=NONCE) as server:
-        credentials = {"dpop-nonce": provider.credential("dpop-nonce")}
-        sidecar = await start_sidecar(configuration(server, authority, credentials))
-        assert [await ask(sidecar, "dpop-nonce") for _ in range(5)] == [200] * 5
+    async with upstream(provider, authority, nonce="first") as server:
+        sidecar = await start_sidecar(configuration(server, authority, {"dpop": provider.credential("dpop")}))
+        bodies = [b"told by a 401", b"known"]
+        assert [await ask(sidecar, "dpop", body=body) for body in bodies] == [200, 200]
+        server.next_nonce = "second"
+        assert [await ask(sidecar, "dpop") for _ in range(3)] == [200] * 3
+        server.nonce = "third"
+        assert await ask(sidecar, "dpop", body=b"told by a 401") == 200
         verdicts = [visit.verdict for visit in server.visits]
-    assert verdicts == ["nonce", *[VALID] * 5]
+    assert verdicts == ["nonce", *[VALID] * 5, "nonce", VALID]
     assert len(provider.issued()) == 1  # no 401 of an upstream that wants a nonce is the token's fault
+
+
+async def test_a_proof_names_the_upstream_and_not_the_way_to_it(
+    provider: OpenIDProvider, authority: Authority, start_sidecar: StartSidecar
+) -> None:
+    """The app asks another port, or a proxy for http; the upstream sees https, its own port, and the path as it came."""
+    async with upstream(provider, authority) as server:
+        file = configuration(server, authority, {"dpop": provider.credential("dpop")})
+        file["listeners"].append({"name": "egress", "mode": "forward"})
+        sidecar = await start_sidecar(file)
+        path = URL("/dpop/a%20b/%C3%A9;c=d/?page=%2F#end", encoded=True)
+        through = URL(f"http://LOCALHOST:{server.port}").join(path)
+        async with aiohttp.ClientSession() as session:
+            for url, proxy in ((URL(sidecar.url("api")).join(path), None), (through, sidecar.url("egress"))):
+                async with session.patch(url, proxy=proxy, data=b"body") as answer:
+                    assert answer.status == 200, await answer.text()
 
 
 # --- what the token is for -------------------------------------------------------------------------------------------
