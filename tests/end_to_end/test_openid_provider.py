@@ -176,7 +176,7 @@ async def test_a_bound_token_is_proven_to_an_upstream_that_wants_one_nonce_after
 async def test_a_proof_names_the_upstream_and_not_the_way_to_it(
     provider: OpenIDProvider, authority: Authority, start_sidecar: StartSidecar
 ) -> None:
-    """The app asks another port, or a proxy for http; the upstream sees https, its own port, and the path as it came."""
+    """The app asks another port, or a proxy for http; the upstream sees https, its own port and the path as it is."""
     async with upstream(provider, authority) as server:
         file = configuration(server, authority, {"dpop": provider.credential("dpop")})
         file["listeners"].append({"name": "egress", "mode": "forward"})
