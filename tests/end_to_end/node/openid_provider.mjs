@@ -12,10 +12,14 @@
 // There are two listeners, since a browser must not be asked for a certificate: the second one asks, and the metadata
 // name it in mtls_endpoint_aliases (RFC 8705 section 5).
 //
-// Standard output: JSON lines. First {"issuer"}, when both listen; then {"issued": {...}} for every access token,
-// {"refused": {client, error, description}} for every token request that is turned down, {"rotated": client} and
-// {"revoked": client} for a refresh token and for a whole grant, {"unauthorized": {client, error, iss}} for a consent that
-// was not given. Never a token.
+// Standard output: JSON lines between the package's own notices. First {"issuer"}, when both listen; then, never with a
+// token in it:
+//   {"issued"}         client, grant and claims of every access token
+//   {"refused"}        client, error and description of every token request that is turned down
+//   {"unauthorized"}   client and error of every consent that was not given
+//   {"rotated"}        the client of a refresh token that was used
+//   {"revoked"}        the client whose whole grant has ended
+//   {"broken"}         what went wrong here
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
