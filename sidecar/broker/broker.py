@@ -31,8 +31,9 @@ log = get_logger("broker")
 WATCH_SECONDS: Final = 5.0
 MISSED_WATCHES: Final = 3
 """So many rounds without a turn of its loop, and a credential counts as hung; a loop turns every 5 s."""
-STAGGER_SECONDS: Final = 0.02
-"""Between the first requests of credentials that start together."""
+START_SPREAD_SECONDS: Final = 3.0
+"""A fleet that starts in one second asks its IdP over this long. No request waits for it, the first one wakes its
+credential; and it is less than what lies between two looks at ``/readyz`` (10 s by default in Kubernetes)."""
 
 
 class Broker:
@@ -69,8 +70,8 @@ class Broker:
             ending += [replaced] if replaced else []
         for credential in ending:
             await credential.close()  # first, because what replaces one may want what it owns
-        for place, credential in enumerate(starting):
-            credential.start(delay_seconds=place * STAGGER_SECONDS)
+        for credential in starting:
+            credential.start(delay_seconds=self._start_delay(self._configs[credential.name]))
         self._drop_unused_breakers()
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn("watchdog", self._watch())
@@ -131,6 +132,10 @@ class Broker:
             case "exec":
                 return Command(config, clock=self._clock, meters=meters, limits=limits)
         return IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
+
+    def _start_delay(self, config: model.Credential) -> float:
+        # Credentials of one sidecar spread as those of a fleet do; a token that lies here spares nobody by waiting.
+        return 0.0 if config.grant == "static" else self._uniform(0.0, START_SPREAD_SECONDS)
 
     def _take_out(self, name: str) -> Credential:
         self._configs.pop(name)
