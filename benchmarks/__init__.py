@@ -16,6 +16,8 @@ machine       date, CPU, kernel and Python that figures belong to
 rounds        interleaved rounds, memory and start-up, as plain results
 report        results to Markdown, against the targets
 fuzz/         another command: our HTTP/1.1 parser beside two others, on made and harmed input
+fleet/        token life: a thousand sidecars and one IdP on simulated time; ``python -m benchmarks.fleet``
+bursts        token life: many requests at once and one token; ``python -m benchmarks.bursts``
 soaks/        reliability: the sidecar alone under hours' worth of trouble; ``python -m benchmarks.soaks``
 ============  =======================================================================================================
 """
