@@ -17,16 +17,22 @@ http/                   ``message`` o heads and fields; ``hygiene`` o refuse or 
 oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
                         and ``endpoint``, the only one that does I/O
-broker/                 ``policy`` o and ``breaker`` o decide, ``source`` asks, ``fetch`` is one attempt, ``credential``
-                        one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
+broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
+                        ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
+                        ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
+                        ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
                         ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
-                        ``budget`` o, ``recovery``; then sockets: ``resolver``, ``tls``, ``upstream`` one connection,
-                        ``pool`` all of them, ``minting`` certificates for ``intercept``, ``relay`` one request,
-                        ``tunnel``, ``connect``, ``ending``, ``peer``, ``reception``, ``connection`` one client,
-                        ``listener``
+                        ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
+                        ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
+                        certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
+                        ``peer``, ``reception``, ``connection`` one client, ``listener``
 admin/                  the telemetry server
-simulation/             a mock identity provider, an API that wants its tokens, certificates: for the demo and the tests
+simulation/             for the demo and the tests: ``idp`` a mock identity provider, ``faults`` its script;
+                        ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
+                        checks: ``client_auth``, ``assertions``, ``dpop``; what it gives: ``grants``, ``tokens``,
+                        ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
+                        Beside it ``echo``, an API that wants its tokens, and ``certificates``
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command
 ======================  ===================================================================================

@@ -124,7 +124,7 @@ class Sidecar:
             await self._close_sockets()
             raise
         self._note_own_sockets()
-        await self.broker.apply(configuration.credentials, configuration.limits)
+        await self.broker.apply(configuration.credentials, configuration.limits, configuration.store)
         self._enter(configuration, read_once)
         for listener in self.listeners:
             await listener.serve()
@@ -294,7 +294,7 @@ class Sidecar:
         fresh, telemetry = opened
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
-        await self.broker.apply(configuration.credentials, configuration.limits)
+        await self.broker.apply(configuration.credentials, configuration.limits, configuration.store)
         wanted = {str(config.bind): config for config in configuration.listeners}
         gone = [listener for listener in self.listeners if str(listener.bind) not in wanted]
         self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh

@@ -232,6 +232,7 @@ class TokenRequestError(SidecarError):
         retry_after_seconds: the IdP's own hint (Retry-After), in seconds.
         oauth_error: the ``error`` code as sent (RFC 6749 section 5.2), if one could be parsed.
         http_status: the IdP's HTTP status, if it answered.
+        sent: False says that the token request never left, so that nothing it carries is spent.
     """
 
     fault = Fault.IDP
@@ -245,10 +246,12 @@ class TokenRequestError(SidecarError):
         retry_after_seconds: float | None = None,
         oauth_error: str | None = None,
         http_status: int | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.oauth_error = oauth_error
         self.http_status = http_status
+        self.sent = sent
 
 
 class TerminalTokenError(TokenRequestError):

@@ -110,6 +110,23 @@ class SecretReference:
             return Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials"), self.name)
         return None
 
+    def loose_mode(self, *, mounted_for_a_group: bool = False) -> int | None:
+        """The permissions of the file, if others than its owner may use it; None if not, or if there is no file.
+
+        Args:
+            mounted_for_a_group: do not mind a file of somebody else that its group may only read. A container that
+                is not root gets its secrets so (Kubernetes: ``fsGroup``), and could read them in no other way.
+
+        Raises:
+            OSError: the file is not there.
+        """
+        path = self.path
+        if path is None:
+            return None
+        stat = path.stat()
+        minded = 0o037 if mounted_for_a_group and stat.st_uid != os.geteuid() else 0o077
+        return stat.st_mode & 0o777 if stat.st_mode & minded else None
+
     def read(self) -> Secret:
         """Read the secret now; one line end at its end is taken off.
 

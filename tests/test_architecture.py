@@ -42,7 +42,7 @@ SANS_IO: Final = frozenset(
         *("oauth/jws", "oauth/assertion"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
-        "proxy/exchange",
+        *("proxy/exchange", "proxy/challenges"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

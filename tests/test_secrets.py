@@ -239,3 +239,34 @@ def test_a_systemd_credential_is_read_from_its_folder(tmp_path: Path, monkeypatc
 
 def test_a_missing_secret_ends_the_process_with_its_own_code() -> None:
     assert SecretMissing.exit_code == 4
+
+
+# --- who may use the file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "loose"), [(0o600, None), (0o400, None), (0o640, 0o640), (0o604, 0o604)])
+def test_a_file_that_others_may_use_says_its_mode(tmp_path: Path, mode: int, loose: int | None) -> None:
+    path = tmp_path / "key"
+    path.write_text("x")
+    path.chmod(mode)
+    assert SecretReference("file", str(path)).loose_mode() == loose
+    link = tmp_path / "link"
+    link.symlink_to("key")
+    assert SecretReference("file", str(link)).loose_mode() == loose
+
+
+@pytest.mark.parametrize(("mode", "loose"), [(0o440, None), (0o444, 0o444), (0o460, 0o460), (0o400, None)])
+def test_what_somebody_else_mounted_for_our_group_to_read_is_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, loose: int | None
+) -> None:
+    path = tmp_path / "key"
+    path.write_text("x")
+    path.chmod(mode)
+    reference = SecretReference("file", str(path))
+    assert reference.loose_mode(mounted_for_a_group=True) == (mode if mode & 0o077 else None)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert reference.loose_mode(mounted_for_a_group=True) == loose
+
+
+def test_a_secret_without_a_file_has_no_mode() -> None:
+    assert SecretReference("env", "KEY").loose_mode() is None

@@ -6,15 +6,19 @@ token, loop, meters and backoff. Leaves each one's life to ``credential``.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.breaker import Breaker
 from sidecar.broker.command import Command
 from sidecar.broker.credential import Credential
 from sidecar.broker.idp import IdP
+from sidecar.broker.renewal import Renewal
 from sidecar.broker.source import GivenToken
+from sidecar.broker.store import TokenStore
 from sidecar.config import files
 from sidecar.oauth.endpoint import Endpoint
+from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -52,15 +56,23 @@ class Broker:
         self._credentials: dict[str, Credential] = {}
         self._configs: dict[str, model.Credential] = {}
         self._breakers: dict[str, Breaker] = {}
+        self._store: model.Store | None = None
         self._turns_seen: dict[str, tuple[int, int]] = {}
         self._watchdog: asyncio.Task[None] | None = None
 
-    async def apply(self, credentials: Mapping[str, model.Credential], limits: model.Limits) -> None:
-        """Make ``credentials`` the ones that run: unchanged ones go on, others start at once, the rest ends."""
+    async def apply(
+        self, credentials: Mapping[str, model.Credential], limits: model.Limits, store: model.Store | None = None
+    ) -> None:
+        """Make ``credentials`` the ones that run: unchanged ones go on, others start at once, the rest ends.
+
+        Those that rest on a person's consent keep it in ``store``; in another store they are others.
+        """
+        moved = store != self._store
+        self._store = store
         ending = [self._take_out(name) for name in self._credentials.keys() - credentials.keys()]
         starting: list[Credential] = []
         for name, config in credentials.items():
-            if self._configs.get(name) == config:
+            if self._configs.get(name) == config and not (moved and config.grant in NEEDS_LOGIN):
                 self._credentials[name].use_limits(limits)
                 continue
             replaced = self._credentials.get(name)
@@ -131,7 +143,20 @@ class Broker:
                 return GivenToken(files.given_token(config), clock=self._clock, meters=meters, limits=limits)
             case "exec":
                 return Command(config, clock=self._clock, meters=meters, limits=limits)
-        return IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
+        idp = IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
+        if config.grant not in NEEDS_LOGIN:
+            return idp
+        assert self._store is not None  # noqa: S101 - the rules want one
+        return Renewal(
+            idp,
+            name=name,
+            store=TokenStore(Path(self._store.path), self._store.key),
+            seed=config.refresh_token,
+            grace_seconds=config.dialect.rotation_grace,
+            clock=self._clock,
+            tasks=self._tasks,
+            meters=meters,
+        )
 
     def _start_delay(self, config: model.Credential) -> float:
         # Credentials of one sidecar spread as those of a fleet do; a token that lies here spares nobody by waiting.

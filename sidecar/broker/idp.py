@@ -27,6 +27,8 @@ from sidecar.secrets import SecretReference
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.config.model import Credential as CredentialConfig
     from sidecar.config.model import Limits
     from sidecar.oauth.client_auth import TokenRequest
@@ -139,7 +141,7 @@ class IdP:
 
     async def _exchange(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
         inputs = replace(await self._inputs(secret), refresh_token=refresh_token)
-        answer = await self._answer(inputs)
+        answer = await self._answer(lambda now: grants.token_request(self._config, now), inputs)
         try:
             token = parse(answer, self._expected)
         except TokenMalformed:
@@ -151,11 +153,11 @@ class IdP:
             token = parse(await self._send(request), grants.impersonation_expected(self._config))
         return replace(token, dpop=self.dpop if self._config.dpop else None)
 
-    async def _answer(self, inputs: Inputs) -> Answer:
-        """The answer to a token request; once more with the nonce, if the server wants one (RFC 9449 section 8)."""
-        answer = await self._send(grants.token_request(self._config, inputs))
+    async def _answer(self, request: Callable[[Inputs], TokenRequest], inputs: Inputs) -> Answer:
+        """The answer to a request; once more with the nonce, if the server wants one (RFC 9449 section 8)."""
+        answer = await self._send(request(inputs))
         if self._config.dpop and self._takes_nonce(answer) and error_code(json_object(answer.body)) == "use_dpop_nonce":
-            answer = await self._send(grants.token_request(self._config, replace(inputs, dpop_nonce=self._nonce)))
+            answer = await self._send(request(replace(inputs, dpop_nonce=self._nonce)))
             self._takes_nonce(answer)
         return answer
 
@@ -173,7 +175,13 @@ class IdP:
         Raises:
             TokenRequestError: it cannot be had, or is not this issuer's.
         """
-        return None if self._config.issuer is None else await self._endpoint.discover(self._config.issuer, self._wire())
+        if self._config.issuer is None:
+            return None
+        try:
+            return await self._endpoint.discover(self._config.issuer, self._wire())
+        except TokenRequestError as exc:
+            exc.sent = False  # the token request itself was not
+            raise
 
     async def post(self, fields: Fields, url: str | None = None) -> Answer:
         """The answer to these fields, sent with the client's proof to ``url``, by default the token endpoint.
@@ -184,10 +192,7 @@ class IdP:
         """
         inputs = await self._inputs(self._proof.read() if self._proof is not None else None)
         where = inputs if url is None else replace(inputs, token_url=url)
-        answer = await self._send(grants.of_fields(fields, self._config, where))
-        if self._config.dpop and self._takes_nonce(answer) and error_code(json_object(answer.body)) == "use_dpop_nonce":
-            answer = await self._send(grants.of_fields(fields, self._config, replace(where, dpop_nonce=self._nonce)))
-        return answer
+        return await self._answer(lambda now: grants.of_fields(fields, self._config, now), where)
 
     # --- what requests are made of -----------------------------------------------------------------------------------
 

@@ -115,6 +115,7 @@ def check(found: Found) -> None:
         _urls(found, path, credential)
         _params(found, path, credential)
         _refresh(found, path, credential)
+        _certificate_key(found, path, credential)
         _store(found, path, credential)
 
 
@@ -212,6 +213,12 @@ def _refresh(found: Found, path: Path, credential: Credential) -> None:
     if not (earliest > 0 and latest < 1) and found.is_sound((*path, "refresh")):
         message = f"at - jitter and at + jitter must lie between 0 and 1, not at {earliest:g} and {latest:g}"
         found.note((*path, "refresh"), message)
+
+
+def _certificate_key(found: Found, path: Path, credential: Credential) -> None:
+    place = (*path, "certificate_key")
+    if credential.certificate_key is not None and credential.certificate_key.path is None and found.is_sound(place):
+        found.note(place, "'certificate_key': OpenSSL reads it from a file, so it is file:PATH or cred:NAME")
 
 
 def _store(found: Found, path: Path, credential: Credential) -> None:

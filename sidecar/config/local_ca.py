@@ -139,7 +139,9 @@ def read_key(reference: SecretReference) -> SigningKey:
         SecretMissing: it cannot be read.
     """
     pem = reference.read()  # first, because a file that is absent has no mode
-    _refuse_open_file(reference)
+    if (mode := reference.loose_mode()) is not None:
+        path = reference.path
+        raise UnusableKey(f"{path} has mode {mode:04o}, but a CA's key is for its owner alone: chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(pem.reveal().encode(), password=None)
     except TypeError:
@@ -149,14 +151,6 @@ def read_key(reference: SecretReference) -> SigningKey:
     if not isinstance(key, SigningKey):
         raise UnusableKey("the key is neither an EC nor an RSA key")
     return key
-
-
-def _refuse_open_file(reference: SecretReference) -> None:
-    path = reference.path
-    assert path is not None  # noqa: S101 - the rules allow file: and cred: only
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise UnusableKey(f"{path} has mode {mode:04o}, but a CA's key is for its owner alone: chmod 600 {path}")
 
 
 # --- validity ----------------------------------------------------------------------------------------------------

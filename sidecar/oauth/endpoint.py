@@ -162,7 +162,7 @@ class Endpoint:
         try:
             stamps = [stamp_of(file) for file in files]
         except OSError as exc:
-            raise TokenTLS(f"{exc.filename}: {exc.strerror}") from exc
+            raise TokenTLS(f"{exc.filename}: {exc.strerror}", sent=False) from exc
         cached = self._contexts.get(files)
         if cached is None or cached[0] != stamps:
             if len(self._contexts) >= MAX_DISCOVERED:
@@ -181,14 +181,15 @@ def _context(wire: Wire) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=wire.ca_file)
     except (OSError, ssl.SSLError) as exc:
-        raise TokenTLS(f"ca_file {wire.ca_file}: {exc.strerror or 'holds no certificates'}") from exc
+        raise TokenTLS(f"ca_file {wire.ca_file}: {exc.strerror or 'holds no certificates'}", sent=False) from exc
     if wire.certificate is None:
         return context
     try:
         # A password would be asked for on the terminal: an encrypted key is refused instead.
         context.load_cert_chain(*wire.certificate, password=lambda: "")
     except (OSError, ssl.SSLError, ValueError) as exc:
-        raise TokenTLS(f"certificate {wire.certificate[0]}: it and its key cannot be used together") from exc
+        why = "it and its key cannot be used together"
+        raise TokenTLS(f"certificate {wire.certificate[0]}: {why}", sent=False) from exc
     return context
 
 
@@ -222,17 +223,21 @@ def _translated(exc: Exception) -> TokenRequestError:
     """Our leaf for what aiohttp and the system raise. Their texts stay out: they may quote the answer."""
     match exc:
         case aiohttp.ConnectionTimeoutError():
-            return TokenTimeout("connecting to the IdP took too long")
+            return TokenTimeout("connecting to the IdP took too long", sent=False)
         case TimeoutError():
             return TokenTimeout("the IdP did not answer in time")
         case aiohttp.ClientConnectorCertificateError():
-            return TokenTLS(f"the IdP's certificate is not trusted: {_verify_message(exc.certificate_error)}")
+            why = _verify_message(exc.certificate_error)
+            return TokenTLS(f"the IdP's certificate is not trusted: {why}", sent=False)
+        case aiohttp.ClientConnectorSSLError():
+            return TokenTLS("the TLS handshake with the IdP failed", sent=False)
         case aiohttp.ClientSSLError() | ssl.SSLError():
-            return TokenTLS("the TLS handshake with the IdP failed")
+            return TokenTLS("the TLS connection to the IdP failed")
         case aiohttp.ClientConnectorDNSError():
-            return TokenDNS(f"the IdP's name {exc.host} does not resolve")
+            return TokenDNS(f"the IdP's name {exc.host} does not resolve", sent=False)
         case aiohttp.ClientConnectorError():
-            return TokenConnect(f"no connection to {exc.host}:{exc.port}: {exc.os_error.strerror or 'failed'}")
+            why = exc.os_error.strerror or "failed"
+            return TokenConnect(f"no connection to {exc.host}:{exc.port}: {why}", sent=False)
         case aiohttp.ServerDisconnectedError() | OSError():
             return TokenConnect("the IdP closed the connection before it answered")
         case aiohttp.ClientPayloadError():

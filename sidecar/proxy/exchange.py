@@ -169,34 +169,6 @@ def switching_head(head: ResponseHead, request: RequestHead, via: bytes) -> byte
     return b"HTTP/1.1 " + head.start + b"\r\n" + lines + upgrade + via + b"\r\n"
 
 
-def token_was_refused(head: ResponseHead) -> bool:
-    """Whether a 401 says that the token is bad: ``WWW-Authenticate: Bearer error="invalid_token"`` (RFC 6750 3.1).
-
-    Any other 401 (no challenge, another scheme, another error) is the upstream's matter with the app.
-    """
-    return head.status == 401 and any(_is_invalid_token(value) for value in head.values(b"www-authenticate"))
-
-
-def _is_invalid_token(challenges: bytes) -> bool:
-    """Read one WWW-Authenticate line: schemes, each with its own parameters (RFC 9110 section 11.6.1)."""
-    bearer = False
-    for element in _elements(challenges.lower()):
-        name, equals, value = element.partition(b"=")
-        words = name.split()
-        if words and (len(words) > 1 or not equals):
-            bearer = words.pop(0) == b"bearer"  # a scheme begins here, perhaps with its first parameter
-        if bearer and words == [b"error"] and value.strip(b' \t"') == b"invalid_token":
-            return True
-    return False
-
-
-def _elements(value: bytes) -> list[bytes]:
-    """Split a list at its commas, those inside quoted strings aside (RFC 9110 section 5.6.1)."""
-    parts = value.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    parts[::2] = [part.replace(b",", b"\n") for part in parts[::2]]  # no field value holds an LF
-    return b'"'.join(parts).split(b"\n")
-
-
 def may_retry_elsewhere(
     head: RequestHead, *, reused: bool, answered: bool, body_kept: bool, sent: bool, retried: bool
 ) -> bool:

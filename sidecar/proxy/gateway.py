@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.answers import answer
 from sidecar.proxy.budget import RetryBudget
+from sidecar.proxy.proving import Prover
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Gateway:
         self.metrics = metrics
         self.tasks = tasks
         self.clock = clock
+        self.prover = Prover(clock)
         self.now = clock.now
         self.loop_time = loop_time
         self.log = get_logger("proxy")

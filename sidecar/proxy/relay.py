@@ -44,10 +44,9 @@ from sidecar.proxy.exchange import (
     response_framing,
     response_head,
     switching_head,
-    token_was_refused,
     wants_token,
 )
-from sidecar.proxy.recovery import HeldAnswer, newer_token, renew_for_the_next
+from sidecar.proxy.recovery import HeldAnswer, Remedy, mended, remedy, renew_for_the_next
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -186,6 +185,8 @@ class Relay:
     def _send(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
         head, gateway = self._head, self._gateway
+        if self._token is not None and self._token.dpop is not None:
+            self._authorization = gateway.prover.lines(self._token, head, self._origin, self._path)
         upstream.send(
             request_head(head, self._path, self._host, gateway.via_request, self._authorization), self, head.method
         )
@@ -285,6 +286,8 @@ class Relay:
         self._account.works()
         token = self._token
         if token is not None:
+            if token.dpop is not None:
+                self._gateway.prover.note(self._origin, head)
             if head.status != 401:
                 self._token_taken(token, head.status)
             elif self._hold_for_recovery(head, body, ended):
@@ -396,19 +399,19 @@ class Relay:
     def _hold_for_recovery(self, head: ResponseHead, body: bytes, ended: bool) -> bool:
         """Keep a 401 back if it says that the token is bad and the request can be sent again; at most once."""
         route, token = self._route, self._token
-        if self._replayed or route is None or token is None or not token_was_refused(head):
+        if self._replayed or route is None or token is None or (way := remedy(head, route, token)) is None:
             return False
         if self._replay is not None and not self._replay.whole:
-            self._gateway.tasks.spawn("renew after 401", renew_for_the_next(route, token))
+            self._gateway.tasks.spawn("renew after 401", renew_for_the_next(way, route, token))
             return False
         self._held = HeldAnswer(head, body, ended)
         if not ended and self._upstream is not None:
             self._upstream.pause_reading()
-        self._in_background("recover from 401", self._recover(route, token))
+        self._in_background("recover from 401", self._recover(way, route, token))
         return True
 
-    async def _recover(self, route: Route, refused: PublishedToken) -> None:
-        token = await newer_token(route, refused)
+    async def _recover(self, way: Remedy, route: Route, refused: PublishedToken) -> None:
+        token = await mended(way, route, refused)
         self._account.works()
         held, self._held = self._held, None
         if held is None or self._is_over:
@@ -450,8 +453,7 @@ class Relay:
             return
         if not self._request_done or self._gateway.draining:
             self.closes_client = True
-        self._account.status = error.status
-        self._account.reason = error.reason
+        self._account.status, self._account.reason = error.status, error.reason
         credential = self._route.credential if self._route is not None else None
         answer = self._gateway.answer(error, method=self._head.method, close=self.closes_client, credential=credential)
         self._client.write(answer)
@@ -469,8 +471,7 @@ class Relay:
         self._is_over = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        if self._upstream is not None:
-            self._give_back_upstream(reuse and self._request_done)
+        self._give_back_upstream(reuse and self._request_done)
         self._account.close(
             self._gateway,
             self._head,

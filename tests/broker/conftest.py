@@ -94,7 +94,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def idp(clock: FakeClock) -> AsyncIterator[MockIdP]:
-    async with MockIdP(now=clock.now, marker="canary-token") as idp:
+    async with MockIdP(now=clock.now, wall=clock.wall, marker="canary-token") as idp:
         yield idp
 
 

@@ -31,6 +31,102 @@ def test_a_complete_credential_is_no_error(messages: Messages) -> None:
     assert messages(credential("grant: static", "token_file: /run/token", "stale_for: 1m")) == []
 
 
+TOKEN_URL = "token_url: https://idp.example.com/token"
+STORE = "store: {path: /var/lib/sidecar, key: env:KEY}\n"
+WHOLE = {
+    "refresh_token": ("client_id: a", TOKEN_URL, "refresh_token: env:R"),
+    "authorization_code": ("client_id: a", TOKEN_URL, "authorization_url: https://idp.example.com/authorize"),
+    "device_code": ("client_id: a", TOKEN_URL, "device_authorization_url: https://idp.example.com/device"),
+    "jwt_bearer": ("client_id: a", TOKEN_URL, "private_key: env:K", "assertion_subject: robot"),
+    "token_exchange": (TOKEN_URL, "subject_token: env:S"),
+    "workload": ("token_url: http://169.254.169.254/token", "dialect: {method: GET, headers: {Metadata: 'true'}}"),
+    "exec": ("command: [get-token]",),
+    "static": ("token: env:T",),
+}
+METHODS = {
+    "client_secret_basic": ("client_secret: env:S", "basic_encoding: raw"),
+    "client_secret_post": ("client_secret: env:S",),
+    "client_secret_jwt": ("client_secret: env:S", "assertion_algorithm: HS512"),
+    "private_key_jwt": ("private_key: env:K", "key_id: k", "assertion_audience: https://idp.example.com"),
+    "tls_client_auth": ("certificate: /c.pem", "certificate_key: file:/k.pem"),
+    "self_signed_tls_client_auth": ("certificate: /c.pem", "certificate_key: file:/k.pem"),
+    "federated": ("assertion: env:A",),
+    "none": (),
+}
+
+
+@pytest.mark.parametrize("grant", WHOLE)
+def test_every_grant_is_whole_with_what_it_needs(grant: str, messages: Messages) -> None:
+    assert messages(credential(f"grant: {grant}", *WHOLE[grant]) + STORE) == []
+
+
+@pytest.mark.parametrize("grant", WHOLE)
+def test_every_grant_misses_what_it_needs(grant: str, messages: Messages) -> None:
+    needed = credential_rules.GRANTS[grant]
+    found = messages(credential(f"grant: {grant}") + STORE)
+    assert len(found) == len(needed.needed) + len(needed.one_of)
+    assert all("needs" in message for message in found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_client_authentication_is_whole_with_what_it_needs(method: str, messages: Messages) -> None:
+    lines = ("grant: client_credentials", "client_id: a", TOKEN_URL, f"client_auth: {method}", *METHODS[method])
+    assert messages(credential(*lines)) == []
+
+
+@pytest.mark.parametrize("method", [method for method, keys in METHODS.items() if keys])
+def test_every_client_authentication_misses_what_it_needs(method: str, messages: Messages) -> None:
+    found = messages(credential("grant: client_credentials", "client_id: a", TOKEN_URL, f"client_auth: {method}"))
+    keys = credential_rules.CLIENT_AUTHS[method]
+    assert len(found) == len(set(keys.needed) - {"client_id"}) + len(keys.one_of)
+    assert all(message.startswith(f"3: client_auth: {method} needs") for message in found)
+
+
+@pytest.mark.parametrize("grant", sorted(credential_rules.NEED_STORE))
+def test_a_refresh_token_needs_somewhere_to_survive(grant: str, messages: Messages) -> None:
+    (found,) = messages(credential(f"grant: {grant}", *WHOLE[grant]))
+    assert found.endswith("needs the section 'store': a refresh token has to survive a restart")
+
+
+def test_an_issuer_with_more_to_tell_may_stand_beside_the_address_it_pins(messages: Messages) -> None:
+    lines = ("grant: device_code", "client_id: a", TOKEN_URL, "issuer: https://idp.example.com")
+    assert messages(credential(*lines) + STORE) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://localhost:7171/cb", "write 127.0.0.1 or [::1]"),
+        ("http://10.0.0.1/cb", "http is for 127.0.0.1 and [::1] alone"),
+    ],
+)
+def test_the_answer_to_a_login_comes_to_this_machine(uri: str, says: str, messages: Messages) -> None:
+    lines = ("grant: authorization_code", *WHOLE["authorization_code"], f"redirect_uri: {uri}")
+    (found,) = messages(credential(*lines) + STORE)
+    assert says in found
+    lines = (*lines[:-1], "redirect_uri: http://127.0.0.1:7171/cb")
+    assert messages(credential(*lines) + STORE) == []
+
+
+def test_the_key_of_a_certificate_is_a_file(messages: Messages) -> None:
+    lines = ("grant: client_credentials", "client_id: a", TOKEN_URL, "client_auth: tls_client_auth")
+    (found,) = messages(credential(*lines, "certificate: /c.pem", "certificate_key: env:K"))
+    assert found == "9: 'certificate_key': OpenSSL reads it from a file, so it is file:PATH or cred:NAME"
+
+
+@pytest.mark.parametrize("key", ["impersonation_url", "revocation_url"])
+def test_no_other_endpoint_speaks_http_either(key: str, messages: Messages) -> None:
+    lines = ("grant: authorization_code", *WHOLE["authorization_code"], f"{key}: http://idp.example.com/x")
+    found = [each for each in messages(credential(*lines) + STORE) if "http would send" in each]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("host", ["169.254.129.3:8081", "metadata.google.internal", "127.0.0.1:41741"])
+def test_a_platforms_own_service_may_speak_http(host: str, messages: Messages) -> None:
+    assert messages(credential("grant: workload", f"token_url: http://{host}/token")) == []
+    assert len(messages(credential("grant: workload", "token_url: http://10.0.0.1/token"))) == 1
+
+
 def test_a_credential_needs_its_grant(messages: Messages) -> None:
     assert messages(credential("client_id: id")) == [
         f"3: a credential needs its 'grant' or a 'provider': {listed(credential_rules.GRANTS)}"

@@ -335,3 +335,45 @@ async def test_a_client_that_leaves_during_a_recovery_leaves_nothing_behind(rig:
     hold.set()
     assert (await ask(rig, get(f"{URL}/next"))).body == b"GET /next 0"
     assert len(rig.idp.token_requests) == 2
+
+
+# --- providers of another mind ----------------------------------------------------------------------------------------
+
+
+async def test_a_refresh_that_kills_the_old_token_costs_a_request_on_its_way_nothing(rig: Rig) -> None:
+    """GitHub and GitLab revoke the old access token with the refresh, whatever still travels with it."""
+    await rig.start()
+    client = await rig.client()
+    await client.ask(get(f"{URL}/accepted"))
+    (old,) = rig.idp.issued
+    arrived, refreshed = asyncio.Event(), asyncio.Event()
+
+    async def judge(request: Request) -> None:
+        await request.connection.body(request)
+        if request.token == old:
+            arrived.set()
+            await refreshed.wait()
+            await request.connection.send(REFUSED_TOKEN)
+        else:
+            await request.connection.send(ok(b"fine"))
+
+    rig.secure.always = judge
+    asking = asyncio.ensure_future(client.ask(post(f"{URL}/", b"body")))
+    await arrived.wait()
+    rig.orders.request_refresh()
+    await until(lambda: rig.orders.status().generation == 2, "the token is refreshed")
+    refreshed.set()
+    answer = await asking
+    assert (answer.status, answer.body) == (200, b"fine")
+    assert len(rig.idp.token_requests) == 2
+    assert unauthorized(rig, "recovered") == 1
+
+
+async def test_a_provider_whose_apis_do_not_tell_is_believed_by_the_status(rig: Rig) -> None:
+    bare = ok(b"Bad credentials", status="401 Unauthorized")
+    await rig.start(credentials={"orders": rig.credential(dialect={"unauthorized": "any"})})
+    client = await rig.client()
+    await client.ask(get(f"{URL}/accepted"))
+    rig.secure.reply(bare)
+    assert (await client.ask(get(f"{URL}/"))).status == 200
+    assert len(rig.idp.token_requests) == 2
