@@ -63,14 +63,14 @@ class Broker:
     async def apply(
         self, credentials: Mapping[str, model.Credential], limits: model.Limits, store: model.Store | None = None
     ) -> None:
-        """Make ``credentials`` the ones that run: unchanged ones go on, others start at once, the rest ends.
+        """Make ``credentials`` the ones that run: unchanged ones go on, others start, the rest ends.
 
         Those that rest on a person's consent keep it in ``store``; in another store they are others.
         """
         moved = store != self._store
         self._store = store
         ending = [self._take_out(name) for name in self._credentials.keys() - credentials.keys()]
-        starting: list[Credential] = []
+        starting: list[tuple[Credential, float]] = []
         for name, config in credentials.items():
             if self._configs.get(name) == config and not (moved and config.grant in NEEDS_LOGIN):
                 self._credentials[name].use_limits(limits)
@@ -78,12 +78,12 @@ class Broker:
             replaced = self._credentials.get(name)
             credential = self._build(name, config, limits, replaced)
             self._credentials[name], self._configs[name] = credential, config
-            starting.append(credential)
+            starting.append((credential, 0.0 if replaced else self._start_delay(config)))
             ending += [replaced] if replaced else []
         for credential in ending:
             await credential.close()  # first, because what replaces one may want what it owns
-        for credential in starting:
-            credential.start(delay_seconds=self._start_delay(self._configs[credential.name]))
+        for credential, delay_seconds in starting:
+            credential.start(delay_seconds=delay_seconds)
         self._drop_unused_breakers()
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn("watchdog", self._watch())
@@ -159,7 +159,8 @@ class Broker:
         )
 
     def _start_delay(self, config: model.Credential) -> float:
-        # Credentials of one sidecar spread as those of a fleet do; a token that lies here spares nobody by waiting.
+        # Credentials of one sidecar spread as those of a fleet do. A token that lies here spares nobody by waiting, and
+        # what replaces a credential had better be there: requests and readiness have come to rely on it.
         return 0.0 if config.grant == "static" else self._uniform(0.0, START_SPREAD_SECONDS)
 
     def _take_out(self, name: str) -> Credential:

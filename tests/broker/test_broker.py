@@ -80,6 +80,14 @@ async def test_readiness_waits_no_longer_than_the_spread(house: House, spread: f
 
 
 @pytest.mark.usefixtures("spread")
+async def test_what_replaces_a_credential_is_asked_for_at_once(house: House) -> None:
+    await house.run({"must": house.config(required_for_ready=True)})
+    house.chance.at = 1.0
+    await house.run({"must": house.config(required_for_ready=True, audience="https://other.test")})
+    assert house.broker.ready() == []
+
+
+@pytest.mark.usefixtures("spread")
 async def test_a_token_that_lies_here_is_read_at_once(house: House, tmp_path: Path) -> None:
     house.chance.at = 1.0
     file = tmp_path / "token"
