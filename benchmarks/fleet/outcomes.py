@@ -1,7 +1,7 @@
 """Runs to figures, each beside its target. Pure: what an IdP saw in, outcomes out.
 
-A peak is the most in any stretch of that length, wherever it begins, which is never less than the highest bar of a
-histogram.
+The peak minute is the highest bar of the histogram by minutes, as a rate limit or a graph sees it. The peak second is
+the most in any stretch of a second, wherever it begins.
 """
 
 from __future__ import annotations
@@ -45,12 +45,17 @@ def bars(instants: Sequence[float], seconds: float, since: float, until: float) 
     return [counted[place] for place in range(round((until - since) / seconds))]
 
 
+def by_minute(seen: Seen) -> list[int]:
+    """The histogram of the refreshes, from the first of them on; a minute that is cut off at the end is left out."""
+    refreshes = seen.refreshes()
+    return bars(refreshes, MINUTE, refreshes[0], seen.ended_at - (seen.ended_at - refreshes[0]) % MINUTE)
+
+
 def peak_minute(seen: Seen) -> Target:
     """The refreshes: the worst minute by the mean of all."""
-    refreshes = seen.refreshes()
-    mean = len(refreshes) / ((seen.ended_at - refreshes[0]) / MINUTE)
-    peak = most_within(refreshes, MINUTE)
-    return Target("refreshes in the peak minute", f"of the mean, {mean:.1f} a minute", PEAK_MINUTE, peak / mean)
+    counted = by_minute(seen)
+    mean = sum(counted) / len(counted)
+    return Target("refreshes in the peak minute", f"of the mean, {mean:.1f} a minute", PEAK_MINUTE, max(counted) / mean)
 
 
 def day(name: str, seen: Seen) -> Outcome:
@@ -112,12 +117,13 @@ def came_back(returns: Sequence[float], since: float, seconds: float) -> str:
 
 def minutes(seen: Seen) -> str:
     """The histogram of the refreshes, in words."""
-    refreshes = seen.refreshes()
-    first = refreshes[0]
-    counted = bars(refreshes, MINUTE, first, seen.ended_at - (seen.ended_at - first) % MINUTE)
+    refreshes, counted = seen.refreshes(), by_minute(seen)
     shares = ", ".join(f"{percentile(counted, share):.0f}" for share in (0.05, 0.5, 0.95, 1.0))
-    since = (first - seen.back_at) / MINUTE
-    return f"{len(refreshes):,} refreshes from {since:.0f} min on; a minute has (5 %, median, 95 %, most) {shares}."
+    since, most = (refreshes[0] - seen.back_at) / MINUTE, most_within(refreshes, MINUTE)
+    return (
+        f"{len(refreshes):,} refreshes from {since:.0f} min on; a minute has (5 %, median, 95 %, most) {shares}, "
+        f"and any 60 s at most {most}."
+    )
 
 
 def row(counted: Sequence[int]) -> str:
