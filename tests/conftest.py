@@ -1,5 +1,5 @@
-"""What holds for the whole suite: properties are tried on the same examples in whatever time they take, and a canary:
-nothing that any test makes the sidecar say may hold a token.
+"""What holds for the whole suite: properties are tried on the same examples in whatever time they take, first tokens
+are asked for at once, and a canary: nothing that any test makes the sidecar say may hold a token.
 
 Every token of the mock provider has a shape of its own. What a test prints, the sidecar's log lines among it, is looked
 through when the test is over; a token in it fails the test, whatever else it asserted.
@@ -34,3 +34,9 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid}: a token stands in what this test made the sidecar say"
     return report
+
+
+@pytest.fixture(autouse=True)
+def first_tokens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sidecars in this process do not spread their start over seconds; ``tests/broker`` has tests of that."""
+    monkeypatch.setattr("sidecar.broker.broker.START_SPREAD_SECONDS", 0.0)

@@ -62,8 +62,8 @@ def rows(outcome: Outcome) -> list[list[str]]:
     ]
 
 
-def full(machine: Machine, outcomes: Sequence[Outcome]) -> str:
-    """The section of the page."""
+def full(machine: Machine, outcomes: Sequence[Outcome], *, kind: str = "Soak") -> str:
+    """The section of the page; ``kind`` is what its outcomes are."""
     lines = [line for outcome in outcomes for line in rows(outcome)]
     facts = [
         f"- `{outcome.name}` ({outcome.seconds:.0f} s): {' '.join(outcome.facts)}"
@@ -73,7 +73,7 @@ def full(machine: Machine, outcomes: Sequence[Outcome]) -> str:
     return "\n\n".join(
         (
             where(machine),
-            table(["Soak", "Target", "Bound", "Measured", ""], lines),
+            table([kind, "Target", "Bound", "Measured", ""], lines),
             "What else was seen:",
             "\n".join(facts),
         )

@@ -158,8 +158,11 @@ class Stage:
     quick: bool
 
     @contextlib.asynccontextmanager
-    async def sidecar(self, **changes: Any) -> AsyncIterator[Subject]:
-        """Start one that has its tokens, with these keys of the configuration replaced; it ends with the block.
+    async def sidecar(self, *, cold: bool = False, **changes: Any) -> AsyncIterator[Subject]:
+        """Start one, with these keys of the configuration replaced; it ends with the block.
+
+        Args:
+            cold: go on as soon as it listens; otherwise it has its tokens, and its routes have taken them.
 
         Raises:
             SoakFailed: its log tells of a crash.
@@ -174,6 +177,8 @@ class Stage:
         subject = Subject(Running(program), ports=ports, telemetry_port=telemetry, configuration=configuration)
         try:
             await _start(subject)
+            if not cold:
+                await _has_tokens(subject)
             yield subject
         finally:
             await subject.stop()
@@ -189,10 +194,14 @@ async def _start(subject: Subject) -> None:
         if running.exit_code is not None or time.monotonic() > deadline:
             raise running.failure("did not start")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _has_tokens(subject: Subject) -> None:
+    deadline = time.monotonic() + START_SECONDS
     for port in subject.ports.values():
         while not await _has_token(port):
             if time.monotonic() > deadline:
-                raise running.failure("got no token")
+                raise subject.running.failure("got no token")
             await asyncio.sleep(LOOK_SECONDS)
 
 

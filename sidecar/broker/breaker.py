@@ -13,8 +13,9 @@ import math
 from typing import Final
 
 THRESHOLD: Final = 3
-SPACING_SECONDS: Final = (1.0, 10.0)
-"""Between two requests to a failing endpoint: in the first minute, and after it."""
+SPACING_SECONDS: Final = (1.5, 15.0)
+"""Between two requests to a failing endpoint: in the first minute, and after it. Longer than half of the backoff's
+caps, so that a fleet in which requests wait everywhere comes spread when it is back; shorter than the caps."""
 FIRST_MINUTE_SECONDS: Final = 60.0
 BUDGET: Final = 125.0
 BUDGET_REFILL_SECONDS: Final = 15.0

@@ -35,8 +35,9 @@ log = get_logger("broker")
 WATCH_SECONDS: Final = 5.0
 MISSED_WATCHES: Final = 3
 """So many rounds without a turn of its loop, and a credential counts as hung; a loop turns every 5 s."""
-STAGGER_SECONDS: Final = 0.02
-"""Between the first requests of credentials that start together."""
+START_SPREAD_SECONDS: Final = 3.0
+"""A fleet that starts in one second asks its IdP over this long. No request waits for it, the first one wakes its
+credential; and it is less than what lies between two looks at ``/readyz`` (10 s by default in Kubernetes)."""
 
 
 class Broker:
@@ -62,14 +63,14 @@ class Broker:
     async def apply(
         self, credentials: Mapping[str, model.Credential], limits: model.Limits, store: model.Store | None = None
     ) -> None:
-        """Make ``credentials`` the ones that run: unchanged ones go on, others start at once, the rest ends.
+        """Make ``credentials`` the ones that run: unchanged ones go on, others start, the rest ends.
 
         Those that rest on a person's consent keep it in ``store``; in another store they are others.
         """
         moved = store != self._store
         self._store = store
         ending = [self._take_out(name) for name in self._credentials.keys() - credentials.keys()]
-        starting: list[Credential] = []
+        starting: list[tuple[Credential, float]] = []
         for name, config in credentials.items():
             if self._configs.get(name) == config and not (moved and config.grant in NEEDS_LOGIN):
                 self._credentials[name].use_limits(limits)
@@ -77,11 +78,11 @@ class Broker:
             replaced = self._credentials.get(name)
             credential = self._build(name, config, limits, replaced)
             self._credentials[name], self._configs[name] = credential, config
-            starting.append(credential)
+            starting.append((credential, 0.0 if replaced else self._start_delay(config)))
             ending += [replaced] if replaced else []
         await _close_all(ending)  # first, because what replaces one may want what it owns
-        for place, credential in enumerate(starting):
-            credential.start(delay_seconds=place * STAGGER_SECONDS)
+        for credential, delay_seconds in starting:
+            credential.start(delay_seconds=delay_seconds)
         self._drop_unused_breakers()
         if self._watchdog is None:
             self._watchdog = self._tasks.spawn("watchdog", self._watch())
@@ -154,6 +155,11 @@ class Broker:
             tasks=self._tasks,
             meters=meters,
         )
+
+    def _start_delay(self, config: model.Credential) -> float:
+        # Credentials of one sidecar spread as those of a fleet do. A token that lies here spares nobody by waiting, and
+        # what replaces a credential had better be there: requests and readiness have come to rely on it.
+        return 0.0 if config.grant == "static" else self._uniform(0.0, START_SPREAD_SECONDS)
 
     def _take_out(self, name: str) -> Credential:
         self._configs.pop(name)

@@ -386,7 +386,7 @@ class Credential:
         before, trouble = self.published, self._trouble
         same = before if before is not None and before.secret == token.value else None
         self.published = published = self._published(token, same)
-        self._refresh_at = self._planned(token, first=before is None, same=same is not None)
+        self._refresh_at = self._planned(token, first=before is None or trouble is not None, same=same is not None)
         self._trouble = self._error = None
         self._expiry_told = False
         self._move(Event.OBTAINED)
@@ -420,10 +420,13 @@ class Credential:
 
     def _planned(self, token: Token, *, first: bool, same: bool) -> float:
         at = policy.refresh_at(
-            self._window, sent_at=token.sent_at, lifetime=token.lifetime, first=first, uniform=self._uniform
+            self._window,
+            sent_at=token.sent_at,
+            lifetime=token.lifetime,
+            first=first,
+            uniform=self._uniform,
+            refresh_in=token.refresh_in,
         )
-        if token.refresh_in is not None:
-            at = min(at, token.sent_at + token.refresh_in)
         if same:
             at = policy.ask_same_again_at(at, now=self._clock.now(), expires_at=token.sent_at + token.lifetime)
         return at

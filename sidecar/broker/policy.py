@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sidecar.runtime import Uniform
 
 FIRST_REFRESH_FROM: Final = 0.3
-"""The first refresh may come this early in the lifetime, so that a fleet started together spreads."""
+"""The first refresh, and the first after an outage, may come this early in the lifetime: what starts together, or gets
+its tokens together when the IdP is back, would ask together again."""
 LATEST_FRACTION: Final = 0.95
 """Whatever the configuration says, a refresh comes before the token's end."""
 SAME_TOKEN_SECONDS: Final = 1.0
@@ -119,17 +120,33 @@ class Window:
     jitter: float
 
     def bounds(self, *, first: bool) -> tuple[float, float]:
-        """Earliest and latest fraction; ``first`` is the first token after a start."""
+        """Earliest and latest fraction; ``first`` is the first token after a start or an outage."""
         latest = min(self.at + self.jitter, LATEST_FRACTION)
         earliest = min(max(self.at - self.jitter, 0.0), latest)
         return (min(FIRST_REFRESH_FROM, earliest) if first else earliest), latest
 
 
-def refresh_at(window: Window, *, sent_at: float, lifetime: float, first: bool, uniform: Uniform) -> float:
-    """When to ask for the successor of a token whose request was sent at ``sent_at``; infinite if it never expires."""
-    if math.isinf(lifetime):
-        return math.inf
-    return sent_at + lifetime * uniform(*window.bounds(first=first))
+def refresh_at(
+    window: Window,
+    *,
+    sent_at: float,
+    lifetime: float,
+    first: bool,
+    uniform: Uniform,
+    refresh_in: float | None = None,
+) -> float:
+    """When to ask for the successor of a token whose request was sent at ``sent_at``; infinite if it never expires.
+
+    Args:
+        refresh_in: after how long the provider wants it to be renewed. All sidecars are told the same, so we come up
+            to the window's width later: at the same moment, a fleet would stay together for ever.
+    """
+    earliest, latest = window.bounds(first=first)
+    moments = (math.inf, math.inf) if math.isinf(lifetime) else (lifetime * earliest, lifetime * latest)
+    if refresh_in is not None:
+        wished = refresh_in, refresh_in * (1.0 + latest - earliest)
+        moments = min(moments[0], wished[0]), min(moments[1], wished[1])
+    return math.inf if math.isinf(moments[1]) else sent_at + uniform(*moments)
 
 
 def ask_same_again_at(planned_at: float, *, now: float, expires_at: float) -> float:

@@ -26,16 +26,16 @@ def test_three_failures_in_a_row_open_it_and_space_the_requests() -> None:
     breaker = Breaker()
     break_open(breaker)
     assert breaker.open
-    assert breaker.opens_at(0.5, retry=False) == 1.0
+    assert breaker.opens_at(0.5, retry=False) == 1.5
 
 
-def test_after_the_first_minute_the_spacing_is_ten_seconds() -> None:
+def test_after_the_first_minute_the_spacing_is_fifteen_seconds() -> None:
     breaker = Breaker()
     break_open(breaker)
     breaker.begin()
     breaker.end(70.0)
     breaker.failed(70.0)
-    assert breaker.opens_at(70.0, retry=False) == 80.0
+    assert breaker.opens_at(70.0, retry=False) == 85.0
 
 
 def test_while_a_probe_is_under_way_no_second_one_is_admitted() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from sidecar.broker.broker import Broker
+from sidecar.broker import broker
+from sidecar.broker.broker import START_SPREAD_SECONDS, Broker
 from sidecar.broker.waits import Alarm
 from sidecar.config.model import Credential as CredentialConfig
 from sidecar.config.model import Dialect, Refresh
@@ -21,6 +24,8 @@ from sidecar.telemetry.metrics import Metrics
 from tests.broker.conftest import LIMITS, House
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.fake_clock import FakeClock
 
 LogLines = Callable[[str], list[dict[str, Any]]]
@@ -34,13 +39,62 @@ async def test_credentials_start_together_and_at_once(house: House) -> None:
     assert [one.name for one in house.broker.credentials()] == ["a", "b", "c"]
 
 
-async def test_a_request_does_not_wait_for_the_stagger(house: House) -> None:
-    await house.broker.apply({f"c{number}": house.config(scopes=(str(number),)) for number in range(50)}, LIMITS)
-    last = house.broker.credential("c49")
-    waiting = house.tasks.spawn("waiting", last.wait())
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Starts are spread as in production; over how many seconds."""
+    monkeypatch.setattr(broker, "START_SPREAD_SECONDS", START_SPREAD_SECONDS)
+    return START_SPREAD_SECONDS
+
+
+async def test_a_fleet_that_starts_in_one_second_does_not_ask_in_one(house: House, spread: float) -> None:
+    house.broker._uniform = random.Random(1).uniform
+    began_at = house.clock.now()
+    await house.run({f"c{number}": house.config(scopes=(str(number),)) for number in range(60)})
+    assert house.idp.received == deque()
+    await house.clock.advance(spread)
+    seconds = Counter(int(received.at - began_at) for received in house.idp.received)
+    assert seconds.total() == 60
+    assert max(seconds.values()) <= 1.5 * 60 / spread
+
+
+async def test_no_request_waits_for_the_spread(house: House, spread: float) -> None:
+    house.chance.at = 1.0
+    await house.run({f"c{number}": house.config(scopes=(str(number),)) for number in range(5)})
+    waiting = house.tasks.spawn("waiting", house.broker.credential("c4").wait())
     await house.clock.settle()
     assert waiting.done()
     assert house.clock.now() == 1000.0
+    assert len(house.idp.received) == 1
+    assert house.meters("c4").triggers["startup"].value == 1
+    await house.clock.advance(spread)
+    assert len(house.idp.received) == 5
+
+
+async def test_readiness_waits_no_longer_than_the_spread(house: House, spread: float) -> None:
+    house.chance.at = 1.0
+    await house.run({"must": house.config(required_for_ready=True)})
+    assert house.broker.ready() == ["must"]
+    await house.clock.advance(spread)
+    assert house.broker.ready() == []
+    assert spread < 5.0
+
+
+@pytest.mark.usefixtures("spread")
+async def test_what_replaces_a_credential_is_asked_for_at_once(house: House) -> None:
+    await house.run({"must": house.config(required_for_ready=True)})
+    house.chance.at = 1.0
+    await house.run({"must": house.config(required_for_ready=True, audience="https://other.test")})
+    assert house.broker.ready() == []
+
+
+@pytest.mark.usefixtures("spread")
+async def test_a_token_that_lies_here_is_read_at_once(house: House, tmp_path: Path) -> None:
+    house.chance.at = 1.0
+    file = tmp_path / "token"
+    file.write_text("given-token\n")
+    given = CredentialConfig(grant="static", token=SecretReference.parse(f"file:{file}"))
+    await house.run({"given": given})
+    assert house.broker.credential("given").status().usable
 
 
 async def test_an_unchanged_credential_carries_over_with_everything(house: House) -> None:

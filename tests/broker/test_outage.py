@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.errors import TokenUnavailable
 from sidecar.simulation.idp import Step
+from tests.broker.conftest import token_of
 
 if TYPE_CHECKING:
     from sidecar.broker.credential import Credential
@@ -80,6 +81,18 @@ async def test_the_return_is_noticed_in_time(house: House, outage: float, within
     returned_at = house.clock.now()
     house.idp.always(None)
     await house.clock.advance_until(lambda: load.served[-1] > returned_at, at_most=within)
+
+
+async def test_the_refresh_after_an_outage_spreads_as_the_first_does(house: House) -> None:
+    house.chance.at = 0.0
+    credential = await house.run_one()
+    house.idp.script(DOWN)
+    credential.request_refresh()
+    await house.clock.advance_until(lambda: credential.status().generation == 2, at_most=1.0)
+    for share in (0.3, 0.65):
+        planned_at = credential.status().next_attempt_at
+        assert planned_at - token_of(credential).obtained_at == pytest.approx(share * 3600.0)
+        await house.clock.advance(planned_at - house.clock.now())
 
 
 async def test_a_token_is_used_to_its_end_and_then_refused_with_retry_after(house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 
 import pytest
 
@@ -66,6 +67,28 @@ def test_a_fleet_that_started_together_does_not_refresh_together() -> None:
     moments = [policy.refresh_at(WINDOW, sent_at=0.0, lifetime=3600.0, first=True, uniform=draw) for _ in range(1000)]
     for start in range(1080, 3060, 60):
         assert sum(start <= at < start + 60 for at in moments) < 60
+
+
+def test_a_providers_own_moment_is_the_earliest_and_not_the_same_for_all() -> None:
+    draw = random.Random(1).uniform
+    moments = [
+        policy.refresh_at(WINDOW, sent_at=0.0, lifetime=3600.0, first=False, uniform=draw, refresh_in=1800.0)
+        for _ in range(1000)
+    ]
+    assert 1800.0 <= min(moments) <= max(moments) <= 1800.0 * 1.2
+    assert max(Counter(at // 60 for at in moments).values()) < 1.5 * 1000 / 6
+    first = policy.refresh_at(WINDOW, sent_at=0.0, lifetime=3600.0, first=True, uniform=lowest, refresh_in=1800.0)
+    assert first == pytest.approx(0.3 * 3600.0)
+
+
+def test_a_providers_own_moment_counts_for_a_token_without_end_and_not_behind_the_window() -> None:
+    def planned(lifetime: float, refresh_in: float) -> float:
+        return policy.refresh_at(
+            WINDOW, sent_at=10.0, lifetime=lifetime, first=False, uniform=highest, refresh_in=refresh_in
+        )
+
+    assert planned(math.inf, 100.0) == pytest.approx(130.0)
+    assert planned(100.0, 99.0) == pytest.approx(95.0)
 
 
 @pytest.mark.parametrize(("at", "jitter"), [(1.0, 0.0), (1.0, 1.0), (0.9, 0.5)])
