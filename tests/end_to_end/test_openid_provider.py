@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sidecar.oauth.answer import Answer
     from sidecar.oauth.client_auth import TokenRequest
-    from sidecar.oauth.token import Answer
     from tests.end_to_end.conftest import StartSidecar
     from tests.end_to_end.sidecar_process import Configuration, SidecarProcess
 
