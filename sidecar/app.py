@@ -434,6 +434,7 @@ class Sidecar:
             # What a retired listener still serves has its deadlines like everything else.
             self._retired = [listener for listener in self._retired if listener.holders]
             sweep(self.gateway, [*self.listeners, *self._retired])
+            self.metrics.abuse.sweep(self._clock.now())
             trimmer.look(self._loop.time(), self._served())
 
     def _crashed(self, task: str, error: BaseException) -> None:

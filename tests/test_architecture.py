@@ -48,7 +48,7 @@ SANS_IO: Final = frozenset(
             "oauth/dpop",
         ),
         *("oauth/jws", "oauth/assertion", "oauth/interactive"),
-        *("broker/policy", "broker/breaker"),
+        *("telemetry/abuse", "broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges", "admin/access"),
     )
