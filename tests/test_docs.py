@@ -24,7 +24,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("name", generate.PAGES)
+@pytest.mark.parametrize("name", [*generate.PAGES, *generate.WHOLE])
 def test_the_tables_are_as_the_code_is(name: str) -> None:
     stands = (ROOT / name).read_text()
     assert stands == generate.render(name), "run: python -m docs.generate"
