@@ -9,10 +9,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from docs import alerts, generate
+from docs import alerts
 from sidecar.errors import AdminError, ClientError, leaves
+from sidecar.telemetry.abuse import THRESHOLDS, Kind
 from sidecar.telemetry.metrics import Metrics
-from tests.promql import TARGET_LABELS, Shown, grouping, promtool
+from tests.promql import Shown, grouping, promtool
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
@@ -187,6 +188,12 @@ def test_causes_are_of_reasons_that_exist_and_all_that_no_sender_can_mend_have_s
     assert {(word, reason) for word, reason in there if reason not in senders} <= told
 
 
-def test_target_labels_are_no_labels_of_the_product() -> None:
-    assert not TARGET_LABELS & {"route", "credential", "listener"}
-    assert "deploy/prometheus/prometheusrule.yaml" in generate.WHOLE
+def test_the_burst_sizes_that_the_reference_names_are_those_of_the_code() -> None:
+    page = " ".join((ROOT / "docs" / "reference" / "metrics.md").read_text().split())
+    for kind, words in {
+        Kind.DENIED_HOSTS: "{} denied hosts",
+        Kind.PROXY_CREDENTIALS: "{} wrong proxy credentials",
+        Kind.ADMIN_TOKEN: "{} wrong admin tokens",
+        Kind.TOKEN_REQUESTS: "{} refused token requests",
+    }.items():
+        assert words.format(THRESHOLDS[kind].attempts) in page
