@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -24,9 +26,10 @@ from sidecar.errors import (
     StoreLocked,
     StoreUnusable,
     TokenMalformed,
+    TokenRequestError,
 )
 from sidecar.oauth.dpop import ProofKey
-from sidecar.secrets import Secret
+from sidecar.secrets import Secret, SecretReference
 from sidecar.simulation.faults import Step
 from sidecar.simulation.registration import Refreshing
 from tests.broker.renewal_kit import Asked, Rig
@@ -430,3 +433,38 @@ async def test_the_refresh_token_beside_a_token_that_is_refused_is_kept_all_the_
         assert rig.meters.rotations.value == count
         assert rig.on_disk.spent_at is None
     assert (await source.fetch()).value.reveal() == rig.idp.issued[-1]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Step(status=200, body=json.dumps({"accessToken": "canary-second", "expires_in": 60}).encode()),
+        Step(status=401, body=b'{"error": "invalid_client"}'),
+        Step(status=503),
+        Step(fault="reset"),
+    ],
+    ids=["granted", "refused", "failed", "lost"],
+)
+async def test_the_refresh_token_of_the_first_of_two_requests_is_kept_whatever_the_second_brings(
+    rig: Rig, tmp_path: Path, second: Step
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    rig.policy(Refreshing(grace=0.0))
+    rig.store.write("orders", grant(rig.idp.login("client"), rotates=True))
+    rig.config = msgspec.structs.replace(
+        rig.config, impersonation_url=rig.idp.token_url, client_secret=SecretReference("file", str(secret))
+    )
+    granted = Step(status=200, body=json.dumps({"accessToken": "canary-first", "expires_in": 60}).encode())
+    source = rig.source()
+    rig.idp.script(Step(), granted)
+    await source.fetch()
+    rig.idp.secrets["client"].add("y")
+    secret.write_text("y")
+    rig.idp.script(Step(), second, Step(), granted)
+    with contextlib.suppress(TokenRequestError):
+        await source.fetch()
+    await source.fetch()
+    presented = [each for each in rig.presented if each is not None]
+    assert len(presented) == len(set(presented)) == 3
+    assert rig.on_disk.spent_at is None
