@@ -194,6 +194,11 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
             found.note((*path, key), f"'{key}': http would send the client's secret in the clear: use https")
         if key == "issuer" and parts.query:
             found.note((*path, key), "an issuer has no query (RFC 8414 section 2)")
+    if credential.dialect.method == "GET" and credential.grant not in (None, "workload"):
+        message = (
+            "'method': GET would write the request's secrets into its address: only grant: workload has none there"
+        )
+        found.note((*path, "dialect", "method"), message)
     if credential.redirect_uri is not None:
         _redirect(found, (*path, "redirect_uri"), credential)
 
