@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
+from sidecar.config import hosts
 from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
 from sidecar.oauth.answer import error_code, json_object
@@ -270,6 +271,12 @@ class IdP:
 def assertion_reference(config: CredentialConfig) -> SecretReference | None:
     """Where a platform's own token stands that serves as the client's assertion."""
     return SecretReference("file", config.assertion_file) if config.assertion_file is not None else config.assertion
+
+
+def party(config: CredentialConfig) -> str:
+    """Between whom a grant is: a refresh token goes to no other client and to no other origin than it came from."""
+    parts = hosts.url_parts(config.token_url or config.issuer or "")
+    return f"client {config.client_id} at {parts.scheme}://{parts.host}:{parts.port}"
 
 
 def _files(config: CredentialConfig) -> list[str]:

@@ -88,6 +88,7 @@ class Renewal:
     Args:
         seed: the configuration's ``refresh_token``; a lineage begins with it whenever it is another one than before.
         grace_seconds: how long the provider honours a refresh token that it has replaced.
+        party: the client and the provider as configured; a grant of others is not presented to them.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Renewal:
         store: TokenStore,
         seed: SecretReference | None,
         grace_seconds: float,
+        party: str,
         clock: Clock,
         tasks: Tasks,
         meters: CredentialMeters,
@@ -107,6 +109,7 @@ class Renewal:
         self._store = store
         self._seed = seed
         self._grace_seconds = grace_seconds
+        self._party = party
         self._clock = clock
         self._tasks = tasks
         self._meters = meters
@@ -232,12 +235,15 @@ class Renewal:
             grant = await asyncio.to_thread(self._store.read, self._name)
             self._on_disk = grant.lineage if grant else None
         seed = self._read_seed(needed=grant is None)
-        if seed is not None and (grant is None or grant.seed != fingerprint(seed)):
-            grant = Grant(seed, new_lineage(), self._clock.wall(), seed=fingerprint(seed))
+        foreign = grant is not None and grant.party not in (None, self._party)
+        if seed is not None and (grant is None or foreign or grant.seed != fingerprint(seed)):
+            grant = Grant(seed, new_lineage(), self._clock.wall(), seed=fingerprint(seed), party=self._party)
             log.info("seed_taken", credential=self._name, reference=str(self._seed))
             return grant if await self._save(grant) else await self._grant()
         if grant is None:
             raise self._login_needed(f"credential {self._name} has no login yet")
+        if foreign:
+            raise self._login_needed(f"credential {self._name} has a login, but it is of {grant.party}")
         self._use(grant)
         return grant
 

@@ -15,6 +15,7 @@ import pytest
 
 from sidecar.broker import renewal
 from sidecar.broker import store as store_module
+from sidecar.broker.idp import party
 from sidecar.broker.policy import State
 from sidecar.broker.store import Grant, fingerprint
 from sidecar.config.model import Limits
@@ -86,6 +87,28 @@ async def test_a_seed_begins_a_lineage_once(rig: Rig, tmp_path: Path) -> None:
     assert rig.presented[0] == seed.read_text()
     assert rig.presented[1] not in rig.presented[:1]
     assert rig.on_disk.seed == fingerprint(Secret(seed.read_text()))
+
+
+@pytest.mark.parametrize("other", [{"token_url": "https://other.example.com/token"}, {"client_id": "other"}])
+async def test_a_login_with_another_provider_or_client_is_not_presented(rig: Rig, other: dict[str, str]) -> None:
+    there = msgspec.structs.replace(rig.config, **other)
+    rig.store.write("orders", grant(rig.idp.login(), party=party(there)))
+    source = rig.source()
+    with pytest.raises(LoginNeeded, match="has a login, but it is of client"):
+        await source.fetch()
+    assert rig.presented == []
+    rig.store.write("orders", grant(rig.idp.login(), party=party(rig.config)))
+    await source.fetch()
+
+
+async def test_a_seed_for_another_provider_begins_another_lineage(rig: Rig, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    seed.write_text(token := rig.idp.login())
+    there = party(msgspec.structs.replace(rig.config, token_url="https://other.example.com/token"))
+    rig.store.write("orders", grant("canary-of-others", seed=fingerprint(Secret(token)), party=there))
+    await rig.source(seed=seed).fetch()
+    assert rig.presented == [token]
+    assert rig.on_disk.party == party(rig.config)
 
 
 async def test_another_seed_begins_another_lineage(rig: Rig, tmp_path: Path) -> None:
