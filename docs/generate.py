@@ -1,4 +1,4 @@
-"""Writes the tables of ``docs/reference`` from the code: ``python -m docs.generate``.
+"""Writes the tables of the documentation from the code: ``python -m docs.generate``.
 
 Each page is written by hand, but for what stands between ``<!-- generated:NAME:start -->`` and its end mark. What is
 not in the code and still belongs beside it, what to do about a reason, stands here. ``tests/test_docs.py`` fails when
@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs import providers
+from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
+    AdminError,
     ClientError,
     Denied,
     InternalError,
@@ -31,12 +34,11 @@ from sidecar.errors import (
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from prometheus_client import Metric
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 EXAMPLE: Final = ROOT / "config.example.yaml"
 
 REMEDIES: Final = {
@@ -65,6 +67,11 @@ REMEDIES: Final = {
     "address_denied": "check what the name resolves to: metadata and link-local addresses, and the sidecar's own "
     "sockets, are never upstreams; loopback only with a route",
     "tunnel_denied": "tunnels without a route go to ports 443 and 80 only; add a route for another port",
+    "admin_token_refused": "send `Authorization: Bearer TOKEN` once, with the value that `admin.token` holds now",
+    "admin_read_only": "set `admin.token`; if it is set, the log's `admin_token_unusable` says what is wrong with it",
+    "token_bound": "send the requests through the sidecar, which proves each of them, or leave `dpop` out",
+    "not_found": "see the list of addresses above; names are percent-encoded",
+    "method_not_allowed": "take a method that `Allow` names",
     "loop_detected": "an upstream leads back here: check the routes, and the proxies behind them",
     "token_unavailable": "wait as long as `Retry-After` says; the log's `token_refresh_failed` has the cause",
     "overloaded": "ask again later; raise `limits.connections` if it is ordinary load",
@@ -87,12 +94,6 @@ FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstrea
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def code(text: str) -> str:
@@ -152,9 +153,16 @@ def _label(family: Metric, label: str) -> str:
 
 def answers() -> str:
     """The reasons that an app can be answered with, by status."""
-    kinds: list[type[SidecarError]] = []
-    for root in (ClientError, Denied, TokenUnavailable, Overloaded, InternalError, UpstreamError):
-        kinds += leaves(root)
+    return _answers(ClientError, Denied, TokenUnavailable, Overloaded, InternalError, UpstreamError)
+
+
+def admin_answers() -> str:
+    """The reasons that the admin API has beside those."""
+    return _answers(AdminError)
+
+
+def _answers(*roots: type[SidecarError]) -> str:
+    kinds = [leaf for root in roots for leaf in leaves(root)]
     rows = [
         (*_who(kind), str(kind.status), "yes" if kind.retryable else "no", kind.title, REMEDIES[kind.reason])
         for kind in sorted(kinds, key=lambda kind: kind.status)
@@ -173,11 +181,17 @@ def token_requests() -> str:
 
 def exit_codes() -> str:
     """What ends a command."""
+    kinds = [*leaves(StartupError), *leaves(TokenRequestError)]
     rows = [
-        (str(kind.exit_code), code(kind.reason), kind.title, REMEDIES[kind.reason])
-        for kind in sorted(leaves(StartupError), key=lambda kind: kind.exit_code)
+        (str(kind.exit_code), code(kind.reason), kind.title, _remedy(kind))
+        for kind in sorted(kinds, key=lambda kind: kind.exit_code)
     ]
     return table(["exit code", "reason", "what it says", "what to do"], rows)
+
+
+def _remedy(kind: type[SidecarError]) -> str:
+    """Token requests share words with upstreams, and have advice of their own."""
+    return NEXT_STEPS[kind.reason] if issubclass(kind, TokenRequestError) else REMEDIES[kind.reason]
 
 
 def _who(kind: type[SidecarError]) -> tuple[str, str]:
@@ -208,15 +222,22 @@ def not_yet() -> str:
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
-    "metrics.md": {"metrics": metrics},
-    "reasons.md": {"answers": answers, "token-requests": token_requests, "exit-codes": exit_codes},
-    "configuration.md": {"limits": limits, "not-yet": not_yet},
+    "README.md": {"providers": providers.families},
+    "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
+    "docs/reference/metrics.md": {"metrics": metrics},
+    "docs/reference/reasons.md": {
+        "answers": answers,
+        "admin": admin_answers,
+        "token-requests": token_requests,
+        "exit-codes": exit_codes,
+    },
+    "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
 }
 
 
 def render(name: str) -> str:
-    """A page of the reference as it should be."""
-    page = (REFERENCE / name).read_text()
+    """A page as it should be."""
+    page = (ROOT / name).read_text()
     for part, generate in PAGES[name].items():
         page = between_marks(page, part, generate())
     return page
@@ -225,11 +246,11 @@ def render(name: str) -> str:
 def main() -> int:
     """Write what changed."""
     for name in PAGES:
-        path = REFERENCE / name
+        path = ROOT / name
         page = render(name)
         if page != path.read_text():
             path.write_text(page)
-            print(f"{path.relative_to(ROOT)}: updated")
+            print(f"{name}: updated")
     return 0
 
 

@@ -16,7 +16,7 @@ http/                   ``message`` o heads and fields; ``hygiene`` o refuse or 
                         ``intake`` o heads that come in pieces
 oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
                         request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
-                        and ``endpoint``, the only one that does I/O
+                        ``interactive`` o a person's consent; and ``endpoint``, the only one that does I/O
 broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
                         ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
@@ -27,14 +27,16 @@ proxy/                  what a request means: ``authority`` o, ``paths`` o, ``ro
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
                         ``peer``, ``reception``, ``connection`` one client, ``listener``
-admin/                  the telemetry server
+admin/                  ``page_server`` what both listeners for people and programs share; ``telemetry_server``;
+                        ``access`` o who may, ``admin_server``, and the ``client`` that asks one from outside
 simulation/             for the demo and the tests: ``idp`` a mock identity provider, ``faults`` its script;
                         ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
                         checks: ``client_auth``, ``assertions``, ``dpop``; what it gives: ``grants``, ``tokens``,
                         ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
+read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command
+cli/                    one file per command; ``callback``, where the browser of a login comes back to
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

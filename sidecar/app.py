@@ -10,27 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
+from sidecar.admin.admin_server import AdminServer
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
 from sidecar.config import advice, files, load
 from sidecar.config.reload import Watched, watch
-from sidecar.errors import ConfigurationInvalid, InternalError, SecretMissing, SidecarError
+from sidecar.errors import InternalError, SidecarError
 from sidecar.proxy.addresses import OwnSockets
-from sidecar.proxy.admission import Admission, admission
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
 from sidecar.proxy.listener import Listener, sweep, sweep_interval
-from sidecar.proxy.peer import peer_uid
 from sidecar.proxy.pool import UpstreamPool
 from sidecar.proxy.resolver import Resolver, system_lookup
 from sidecar.proxy.routing import Route, RoutingTable
 from sidecar.proxy.tls import Contexts
+from sidecar.read_once import ReadOnce, see_secrets
 from sidecar.runtime import Clock, SystemClock, Tasks, Trimmer, Uniform, uniform
-from sidecar.secrets import SecretReference
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from sidecar.admin.page_server import PageServer
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
-    from sidecar.proxy.minting import LocalCA
     from sidecar.proxy.resolver import Lookup
 
 QUIET_SECONDS: Final = 2.0
@@ -101,6 +100,7 @@ class Sidecar:
         self.listeners: list[Listener] = []
         self._retired: list[Listener] = []
         self.telemetry: TelemetryServer | None = None
+        self.admin: AdminServer | None = None
         self._watched = Watched(())
 
     # --- start ---
@@ -113,13 +113,16 @@ class Sidecar:
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
-        read_once = _ReadOnce.of(configuration, self._clock)
+        read_once = ReadOnce.of(configuration, self._clock)
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
+        if configuration.admin is not None:
+            self.admin = self._admin_server(configuration.admin)
         try:
             for listener in self.listeners:
                 listener.open()
-            self.telemetry.open()
+            for server in self._pages():
+                server.open()
         except BaseException:
             await self._close_sockets()
             raise
@@ -128,7 +131,8 @@ class Sidecar:
         self._enter(configuration, read_once)
         for listener in self.listeners:
             await listener.serve()
-        await self.telemetry.serve()
+        for server in self._pages():
+            await server.serve()
         self._tasks.spawn("sweep", self._sweep())
         self.health.started = True
         self._note_applied()
@@ -139,6 +143,7 @@ class Sidecar:
             python=platform.python_version(),
             listeners=[f"{listener.name} {listener.bind}" for listener in self.listeners],
             telemetry=str(configuration.telemetry.bind),
+            admin=str(configuration.admin.bind) if configuration.admin else None,
             credentials=len(configuration.credentials),
             routes=len(configuration.routes),
         )
@@ -151,6 +156,20 @@ class Sidecar:
     def _telemetry_server(self, bind: Bind) -> TelemetryServer:
         return TelemetryServer(bind=bind, metrics=self.metrics, health=self.health, tasks=self._tasks)
 
+    def _admin_server(self, section: model.Admin) -> AdminServer:
+        return AdminServer(
+            section.bind,
+            token=section.token,
+            broker=self.broker,
+            metrics=self.metrics,
+            clock=self._clock,
+            tasks=self._tasks,
+        )
+
+    def _pages(self) -> list[PageServer]:
+        """The listeners that are not for the app."""
+        return [server for server in (self.telemetry, self.admin) if server is not None]
+
     def _empty_generation(self) -> Generation:
         return Generation(
             RoutingTable(()),
@@ -161,13 +180,12 @@ class Sidecar:
 
     def _note_own_sockets(self) -> None:
         addresses = [listener.address for listener in self.listeners]
-        if self.telemetry is not None:
-            addresses.append(self.telemetry.address)
+        addresses += [server.address for server in self._pages()]
         self._own_sockets.replace([address for address in addresses if address is not None])
 
     # --- a generation ---
 
-    def _enter(self, configuration: Configuration, read_once: _ReadOnce) -> None:
+    def _enter(self, configuration: Configuration, read_once: ReadOnce) -> None:
         """Make the configuration the one that requests are served under. Nothing here can fail."""
         table = RoutingTable(self._route(each) for each in configuration.routes)
         self.gateway.generation = Generation(
@@ -232,7 +250,7 @@ class Sidecar:
             # In a thread: a large file takes tens of milliseconds, which requests would wait out.
             configuration = await asyncio.to_thread(load.load, path)
             self._watched.take_in(files.read_once(configuration))
-            read_once = await asyncio.to_thread(_see_secrets, configuration, self._clock)
+            read_once = await asyncio.to_thread(see_secrets, configuration, self._clock)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
@@ -254,60 +272,54 @@ class Sidecar:
             remedy="the old configuration goes on; correct the file and it is read again",
         )
 
-    async def _open_new(self, configuration: Configuration) -> tuple[list[Listener], TelemetryServer | None]:
+    async def _open_new(self, configuration: Configuration) -> _Opened:
         """Bind what is bound nowhere yet.
 
         Raises:
             CannotBind: what was opened on the way is closed again.
         """
         known = {str(listener.bind): listener for listener in self.listeners}
-        fresh: list[Listener] = []
-        telemetry: TelemetryServer | None = None
+        opened = _Opened()
         try:
             for config in configuration.listeners:
                 if str(config.bind) not in known:
                     listener = self._listener(config)
-                    fresh.append(listener)
+                    opened.listeners.append(listener)
                     listener.open()
             if self.configuration.telemetry.bind != configuration.telemetry.bind:
-                telemetry = self._telemetry_server(configuration.telemetry.bind)
-                telemetry.open()
+                opened.telemetry = self._telemetry_server(configuration.telemetry.bind)
+                opened.telemetry.open()
+            section = configuration.admin
+            if section is not None and (self.admin is None or self.admin.bind != section.bind):
+                opened.admin = self._admin_server(section)
+                opened.admin.open()
             for config in configuration.listeners:
                 if (kept := known.get(str(config.bind))) is not None:
                     kept.adopt(config.bind)
         except SidecarError:
-            if telemetry is not None:
-                await telemetry.close()
-            for listener in fresh:
+            for server in (opened.telemetry, opened.admin):
+                if server is not None:
+                    await server.close()
+            for listener in opened.listeners:
                 await listener.close()
                 if listener.name not in {each.name for each in self.listeners}:
                     self.metrics.forget_listener(listener.name)
             raise
-        return fresh, telemetry
+        return opened
 
-    async def _swap(
-        self,
-        configuration: Configuration,
-        read_once: _ReadOnce,
-        opened: tuple[list[Listener], TelemetryServer | None],
-    ) -> None:
-        fresh, telemetry = opened
+    async def _swap(self, configuration: Configuration, read_once: ReadOnce, opened: _Opened) -> None:
         old_routes = {route.label for route in self.configuration.routes}
         old_names = {listener.name for listener in self.listeners}
         await self.broker.apply(configuration.credentials, configuration.limits, configuration.store)
         wanted = {str(config.bind): config for config in configuration.listeners}
         gone = [listener for listener in self.listeners if str(listener.bind) not in wanted]
-        self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + fresh
+        self.listeners = [listener for listener in self.listeners if str(listener.bind) in wanted] + opened.listeners
         for listener in self.listeners:
             self._rename(listener, wanted[str(listener.bind)].name)
         self._enter(configuration, read_once)
-        for listener in fresh:
+        for listener in opened.listeners:
             await listener.serve()
-        if telemetry is not None:
-            await telemetry.serve()
-            if self.telemetry is not None:
-                await self.telemetry.close()
-            self.telemetry = telemetry
+        await self._swap_pages(configuration, opened)
         self._note_own_sockets()
         for listener in gone:
             listener.retire()
@@ -316,6 +328,22 @@ class Sidecar:
             routes=old_routes - {route.label for route in configuration.routes},
             listeners=old_names - {config.name for config in configuration.listeners},
         )
+
+    async def _swap_pages(self, configuration: Configuration, opened: _Opened) -> None:
+        if opened.telemetry is not None:
+            await opened.telemetry.serve()
+            if self.telemetry is not None:
+                await self.telemetry.close()
+            self.telemetry = opened.telemetry
+        section = configuration.admin
+        if opened.admin is not None:
+            await opened.admin.serve()
+        if self.admin is not None and (opened.admin is not None or section is None):
+            await self.admin.close()
+            self.admin = None
+        self.admin = opened.admin or self.admin
+        if self.admin is not None and section is not None:
+            self.admin.token = section.token
 
     def _rename(self, listener: Listener, name: str) -> None:
         if listener.name != name:
@@ -394,8 +422,8 @@ class Sidecar:
     async def _close_sockets(self) -> None:
         for listener in (*self.listeners, *self._retired):
             await listener.close()
-        if self.telemetry is not None:
-            await self.telemetry.close()
+        for server in self._pages():
+            await server.close()
 
     # --- the coarse timer ---
 
@@ -413,50 +441,13 @@ class Sidecar:
             self.log.error("task_crashed", task=task, exc_info=error)
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadOnce:
-    """What is made of the files that are read with the configuration: who may use each listener, by its name, and the
-    CA for intercepted hosts."""
+@dataclass(slots=True)
+class _Opened:
+    """The sockets that a reload needs and that were not there before."""
 
-    admissions: dict[str, Admission | None]
-    local_ca: LocalCA | None
-
-    @classmethod
-    def of(cls, configuration: Configuration, clock: Clock) -> Self:
-        """Read them.
-
-        Raises:
-            SecretMissing, ConfigurationInvalid: what could be read a moment ago cannot be now.
-        """
-        admissions = {each.name: _admission(each) for each in configuration.listeners}
-        section = configuration.interception
-        return cls(admissions, None if section is None else _local_ca(section, clock))
-
-
-def _admission(config: model.Listener) -> Admission | None:
-    try:
-        return admission(config.auth, SecretReference.read, peer_uid)
-    except SecretMissing as exc:
-        raise SecretMissing(f"listeners.{config.name}.auth: {exc.detail}") from exc
-
-
-def _local_ca(section: model.Interception, clock: Clock) -> LocalCA:
-    from sidecar.proxy.minting import LocalCA  # only where there is a CA: it brings cryptography with it
-
-    try:
-        return LocalCA.load(section, clock)
-    except ValueError as exc:
-        raise ConfigurationInvalid(f"interception: {exc}") from exc
-
-
-def _see_secrets(configuration: Configuration, clock: Clock) -> _ReadOnce:
-    """See whether every secret is there, and read those that are read with the configuration.
-
-    Raises:
-        SecretMissing, ConfigurationInvalid
-    """
-    load.missing_secrets(configuration)
-    return _ReadOnce.of(configuration, clock)
+    listeners: list[Listener] = field(default_factory=list)
+    telemetry: TelemetryServer | None = None
+    admin: AdminServer | None = None
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

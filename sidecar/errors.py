@@ -168,6 +168,43 @@ class LoopDetected(Denied):
     reason, title, status = "loop_detected", "The request came through this sidecar before", 508
 
 
+# --- the admin listener's own refusals: no app is answered with these ------------------------------------------------
+
+
+class AdminError(SidecarError):
+    """A request to the admin listener that is not served."""
+
+    fault = Fault.CLIENT
+
+
+class AdminTokenRefused(AdminError):
+    reason, title, status = "admin_token_refused", "The admin API wants its token", 401
+
+
+class AdminReadOnly(AdminError):
+    reason, title, status = "admin_read_only", "The admin API has no token to check, so it is read-only", 403
+    fault = Fault.OPERATOR
+
+
+class TokenBound(AdminError):
+    reason, title, status = "token_bound", "The token is of no use without a key that stays in the sidecar", 403
+    fault = Fault.OPERATOR
+
+
+class NotFound(AdminError):
+    reason, title, status = "not_found", "There is nothing at this address", 404
+
+
+class MethodNotAllowed(AdminError):
+    """Knows the right ones: a 405 has to say them (RFC 9110 section 15.5.6)."""
+
+    reason, title, status = "method_not_allowed", "The method is not for this address", 405
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"this address takes {self.allowed}")
+
+
 # --- the sidecar cannot serve now ------------------------------------------------------------------------------------
 
 
@@ -259,6 +296,7 @@ class TerminalTokenError(TokenRequestError):
 
     fault = Fault.OPERATOR
     terminal = True
+    exit_code = 6
 
 
 class InvalidClient(TerminalTokenError):
@@ -287,6 +325,7 @@ class TransientTokenError(TokenRequestError):
     """Worth trying again: the network, an overloaded IdP, a middlebox's page instead of an answer."""
 
     retryable = True
+    exit_code = 5
 
 
 class RateLimited(TransientTokenError):

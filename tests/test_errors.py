@@ -12,6 +12,7 @@ from sidecar.telemetry.metrics import Metrics
 
 # The contract's statuses of the sidecar's own answers; never 401, which would start the app's own OAuth.
 STATUSES = {400, 403, 407, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 508}
+ADMIN_STATUSES = {401, 403, 404, 405}
 UPSTREAM_REASONS = {"dns", "connect", "tls", "timeout", "reset", "protocol"}
 TOKEN_REASONS = {
     "invalid_client",
@@ -51,7 +52,7 @@ def test_every_leaf_answers_its_questions(leaf: type[SidecarError]) -> None:
     assert not leaf.title.endswith(".")
     assert isinstance(leaf.fault, Fault)
     assert isinstance(leaf.retryable, bool)
-    assert leaf.status in STATUSES | {0}
+    assert leaf.status in (ADMIN_STATUSES if issubclass(leaf, errors.AdminError) else STATUSES | {0})
 
 
 def test_every_leaf_has_a_reason_and_a_title_of_its_own() -> None:
@@ -102,7 +103,10 @@ def test_the_metrics_have_a_child_for_every_reason() -> None:
 
 def test_errors_that_end_the_process_have_the_exit_code_of_the_contract() -> None:
     assert {leaf.reason: leaf.exit_code for leaf in under(errors.StartupError)} == EXIT_CODES
-    assert {leaf.exit_code for leaf in LEAVES if not issubclass(leaf, errors.StartupError)} == {0}
+    assert {leaf.exit_code for leaf in under(errors.TransientTokenError)} == {5}
+    assert {leaf.exit_code for leaf in under(errors.TerminalTokenError)} == {6}
+    ending = errors.StartupError | errors.TokenRequestError
+    assert {leaf.exit_code for leaf in LEAVES if not issubclass(leaf, ending)} == {0}
 
 
 def test_what_becomes_an_answer_has_a_status_and_what_does_not_has_none() -> None:

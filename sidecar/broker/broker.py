@@ -6,6 +6,7 @@ token, loop, meters and backoff. Leaves each one's life to ``credential``.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,8 +23,7 @@ from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sidecar.broker.source import Source
     from sidecar.config import model
@@ -80,8 +80,7 @@ class Broker:
             self._credentials[name], self._configs[name] = credential, config
             starting.append((credential, 0.0 if replaced else self._start_delay(config)))
             ending += [replaced] if replaced else []
-        for credential in ending:
-            await credential.close()  # first, because what replaces one may want what it owns
+        await _close_all(ending)  # first, because what replaces one may want what it owns
         for credential, delay_seconds in starting:
             credential.start(delay_seconds=delay_seconds)
         self._drop_unused_breakers()
@@ -111,8 +110,7 @@ class Broker:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        for credential in self._credentials.values():
-            await credential.close()
+        await _close_all(self._credentials.values())
         await self._endpoint.close()
 
     # --- building ---------------------------------------------------------------------------------------------------
@@ -194,6 +192,11 @@ class Broker:
             credential.restart()
             missed = 0
         self._turns_seen[name] = credential.turns, missed
+
+
+async def _close_all(credentials: Iterable[Credential]) -> None:
+    """All at once: each may wait for an answer that holds its next refresh token."""
+    await asyncio.gather(*(credential.close() for credential in credentials))
 
 
 def _endpoint_of(config: model.Credential) -> str:

@@ -319,8 +319,9 @@ class Renewal:
         return LoginNeeded(f"{why}: {self._remedy()}")
 
     def _remedy(self) -> str:
-        login = f"run `sidecar login {self._name}`"
-        return login if self._seed is None else f"{login}, or put a new refresh token at {self._seed}"
+        if self._seed is not None:
+            return f"put another refresh token at {self._seed}"
+        return f"run `sidecar login {self._name}`"
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ NEXT_STEPS: Final = {
     "tls": "check ca_file, and whether something intercepts TLS on the way",
     "malformed": "check that token_url or issuer is right, and for a page that a middlebox puts in the way",
     "secret_missing": "put the secret where the configuration says",
-    "login_needed": "run `sidecar login` for this credential",
+    "login_needed": "as the detail says: `sidecar login`, or a new refresh token where the configuration names one",
     "store_unusable": "correct the store's path, key or permissions",
     "store_locked": "nothing, if the other process is about to end; else give each sidecar a login of its own",
     "internal": "report this as a bug, with the task_crashed line before it",

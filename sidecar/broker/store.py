@@ -5,7 +5,9 @@ to ``renewal`` and ``sidecar login``.
 
 A refresh token that rotates exists once, and losing it costs a person a login. So a write is a temporary file in the
 same folder, written and synced, renamed over the old one, and the folder synced: after a crash at any point the old
-record stands there or the new one, whole (https://lwn.net/Articles/457667/). Two locks keep writers apart. ``own`` is
+record stands there or the new one, whole (https://lwn.net/Articles/457667/). If that crash came before the renaming,
+the temporary file may hold the only refresh token that is left: the next owner looks for it. Two locks keep writers
+apart. ``own`` is
 for life: one process spends a grant, because two that refresh at once look like a theft to the IdP. The other is held
 only while a record is compared and replaced, so that a login may put a new grant under a sidecar that runs, and what
 that sidecar gets for the old one afterwards does not replace it.
@@ -86,7 +88,7 @@ class TokenStore:
         self._key = key
 
     def own(self, name: str) -> Ownership:
-        """Become the only process that spends this credential's refresh token.
+        """Become the only process that spends this credential's refresh token; ends a write that the last one began.
 
         Raises:
             StoreLocked: another one is.
@@ -98,7 +100,11 @@ class TokenStore:
             descriptor = _take(path)
         if descriptor is None:
             raise StoreLocked(f"credential {name}: another process holds {path}, and a refresh token has one owner")
-        return Ownership(descriptor)
+        with contextlib.ExitStack() as stack:
+            ownership = stack.enter_context(Ownership(descriptor))
+            self._end_write(name)
+            stack.pop_all()
+        return ownership
 
     def read(self, name: str) -> Grant | None:
         """The grant on disk; None if there is none.
@@ -106,13 +112,15 @@ class TokenStore:
         Raises:
             StoreUnusable: it cannot be read or opened, or the key cannot.
         """
-        path = self._file(name)
+        return self._read(name, self._file(name))
+
+    def _read(self, name: str, path: Path) -> Grant | None:
+        keys = read_keys(self._key)  # first: a key that is no good is told before there is a grant
         with self._translating(path):
             try:
                 raw = _contents(path)
             except FileNotFoundError:
                 return None
-        keys = read_keys(self._key)
         if len(raw) > LARGEST_RECORD:
             raise StoreUnusable(f"{path}: it is larger than a record can be; {_LOG_IN}")
         try:
@@ -182,6 +190,26 @@ class TokenStore:
             _sync_folder(self.path)
         return stamp
 
+    def _end_write(self, name: str) -> None:
+        """Put a successor in its place that was written whole and not renamed, because its writer died between.
+
+        Anything else under that name is half a record, or one that nobody misses.
+        """
+        path, fresh = self._file(name), self._file(name, ".new")
+        if not fresh.exists():
+            return
+        with self._writing():
+            try:
+                there, left = self._read(name, path), self._read(name, fresh)
+            except StoreUnusable:
+                return
+            if there is None or left is None or not _is_successor(left, there):
+                return
+            with self._translating(path):
+                _sync_file(fresh)
+                _rename(fresh, path)
+                _sync_folder(self.path)
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone with the records: a file of its own, because NFS locks no folders."""
@@ -230,6 +258,11 @@ class TokenStore:
                 return f"see to the volume of {self.path}"
 
 
+def _is_successor(left: Grant, there: Grant) -> bool:
+    """Whether ``left`` came for the refresh token that ``there`` says was spent."""
+    return left.lineage == there.lineage and there.spent_at is not None and left.refresh_token != there.refresh_token
+
+
 _LOG_IN: Final = "if it cannot be repaired, log in again"
 
 
@@ -260,6 +293,14 @@ def _fill(descriptor: int, raw: bytes) -> None:
 
 def _sync(descriptor: int) -> None:
     os.fsync(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _rename(fresh: Path, path: Path) -> None:

@@ -1,7 +1,8 @@
 """The command ``sidecar``: one file per sub-command, imported when it is called.
 
 Every error that ends a command is one clear message on standard error and the contract's exit code; a traceback is a
-bug. The files of the commands share three names: ``HELP``, ``add_arguments(parser)`` and ``execute(arguments)``.
+bug. The files of the commands share three names: ``HELP``, ``add_arguments(parser)`` and ``execute(arguments)``; one
+that takes its arguments in an order of its own has ``parse(parser, arguments)``, too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
-from sidecar.errors import SidecarError, UsageError
+from sidecar.errors import ConfigurationInvalid, SidecarError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "login": "give a person's consent for a credential, or take it back",
+    "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
 }
@@ -30,6 +34,18 @@ DEFAULT_CONFIG: Final = "config.yaml"
 def default_config() -> str:
     """``$SIDECAR_CONFIG``, then ``config.yaml``."""
     return os.environ.get("SIDECAR_CONFIG") or DEFAULT_CONFIG
+
+
+def configuration_file(named: str | None) -> Path:
+    """The file to read. Nobody named the default one, so its absence is told as what it is: a first start.
+
+    Raises:
+        ConfigurationInvalid
+    """
+    path = Path(named or default_config())
+    if not named and not path.exists():
+        raise ConfigurationInvalid(f"there is no {path}: name the configuration with -c FILE or in $SIDECAR_CONFIG")
+    return path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,5 +90,6 @@ def _execute(name: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    code: int = command.execute(parser.parse_args(arguments))
+    parse = getattr(command, "parse", argparse.ArgumentParser.parse_args)
+    code: int = command.execute(parse(parser, arguments))
     return code

@@ -10,18 +10,17 @@ import asyncio
 import ctypes
 import resource
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from sidecar.cli import default_config
+from sidecar.cli import configuration_file
 from sidecar.config import files, load, reload
-from sidecar.errors import ConfigurationInvalid
 from sidecar.telemetry import log
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from sidecar.app import Sidecar
     from sidecar.config.model import Configuration
@@ -46,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigurationInvalid, SecretMissing, CannotBind: before anything is served.
     """
-    path = _configuration_file(arguments.config)
+    path = configuration_file(arguments.config)
     watched = reload.Watched((path,))
     configuration = load.load(path)
     watched.take_in(files.read_once(configuration))
@@ -56,14 +55,6 @@ def execute(arguments: argparse.Namespace) -> int:
     allow_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, configuration, watched))
-
-
-def _configuration_file(named: str | None) -> Path:
-    """The file to read. Nobody named the default one, so its absence is told as what it is: a first start."""
-    path = Path(named or default_config())
-    if not named and not path.exists():
-        raise ConfigurationInvalid(f"there is no {path}: name the configuration with -c FILE or in $SIDECAR_CONFIG")
-    return path
 
 
 def keep_memory_private() -> None:

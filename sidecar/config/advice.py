@@ -43,6 +43,9 @@ def _readable_keys(configuration: Configuration) -> Iterator[str]:
         bind = listener.bind
         if listener.auth != "none" and not bind.is_unix and not hosts.is_loopback(bind.host):
             yield f"listeners.{listener.name}.auth: beyond loopback it travels over http, readable by all on the way"
+    admin = configuration.admin
+    if admin is not None and not admin.bind.is_unix and not hosts.is_loopback(admin.bind.host):
+        yield "admin.token: beyond loopback it and the tokens travel over http, readable by all on the way"
 
 
 def _unused_credentials(configuration: Configuration) -> Iterator[str]:

@@ -6,12 +6,12 @@ this no code asks for the provider: grants and client authentication see credent
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sidecar.config import presets
-from sidecar.config.model import Credential, Dialect
+from sidecar.config.model import Credential
 from sidecar.config.presets import PRESETS, Preset
 from sidecar.config.problems import did_you_mean, listed, nearest
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
     from sidecar.config.found import Found, Path
     from sidecar.config.model import Configuration
+
+INSTEAD: Final = {
+    "assertion_file": "assertion",
+    "assertion": "assertion_file",
+    "token_file": "token",
+    "token": "token_file",
+}
+"""Keys of which a credential has one: the file's takes the place of the preset's."""
 
 
 def complete(configuration: Configuration | None, found: Found, environment: Mapping[str, str]) -> Configuration | None:
@@ -52,42 +60,56 @@ def _completed(found: Found, path: Path, credential: Credential, environment: Ma
 def _with_preset(
     found: Found, path: Path, credential: Credential, preset: Preset, environment: Mapping[str, str]
 ) -> Credential:
-    values = _params(found, path, credential, preset, environment)
+    left = _left_to(preset, found, path)
+    values = _params(found, path, credential, preset, presets.params_in(left), environment)
     if values is None:
         found.mark_broken(path)
         return credential
     changes: dict[str, Any] = {}
-    for key, value in presets.filled_in(preset, values).items():
-        place = (*path, key)
-        if key == "dialect":
-            changes[key] = _dialect(found, place, credential.dialect, value)
-        elif key == "token_params":
-            changes[key] = {**value, **credential.token_params}
-        elif not found.given(place):
-            changes[key] = value
-            found.supplied.add(place)
+    for key, value in presets.filled(left, values).items():
+        changes[key] = _merged(getattr(credential, key), value) if isinstance(value, dict) else value
+        found.supplied.add((*path, key))
     return msgspec.structs.replace(credential, **changes)
 
 
-def _dialect(found: Found, path: Path, written: Dialect, preset: Mapping[str, Any]) -> Dialect:
-    said = {name: getattr(written, name) for name in written.__struct_fields__ if found.given((*path, name))}
-    return Dialect(**{**preset, **said})
+def _left_to(preset: Preset, found: Found, path: Path) -> dict[str, Any]:
+    """What the preset says and the file does not, be it in so many words or by a key that stands for another."""
+    left: dict[str, Any] = {}
+    for key, value in preset.keys.items():
+        place = (*path, key)
+        if isinstance(value, dict):
+            left[key] = {name: one for name, one in value.items() if not found.given((*place, name))}
+        elif not found.given(place) and not found.given((*path, INSTEAD.get(key, key))):
+            left[key] = value
+    return left
+
+
+def _merged(written: Any, preset: dict[str, Any]) -> Any:
+    """A struct or a mapping with what the preset adds to it."""
+    return {**preset, **written} if isinstance(written, dict) else msgspec.structs.replace(written, **preset)
 
 
 def _params(
-    found: Found, path: Path, credential: Credential, preset: Preset, environment: Mapping[str, str]
+    found: Found,
+    path: Path,
+    credential: Credential,
+    preset: Preset,
+    wanted: set[str],
+    environment: Mapping[str, str],
 ) -> dict[str, str] | None:
-    """The value of each parameter of the preset; None if there is an error, which is noted."""
+    """The value of each parameter that is wanted or written; None if there is an error, which is noted."""
     place = (*path, "provider_params")
     sound = found.is_sound(place)
     for name in credential.provider_params:
         if name not in preset.params:
             near = did_you_mean(nearest(name, preset.params))
-            wanted = f": it has {listed(preset.params)}" if preset.params else ": it has none"
-            found.note((*place, name), f"provider {preset.name} has no such parameter{wanted}{near}", at_key=True)
+            known = f": it has {listed(preset.params)}" if preset.params else ": it has none"
+            found.note((*place, name), f"provider {preset.name} has no such parameter{known}{near}", at_key=True)
             sound = False
     values: dict[str, str] = {}
     for name, param in preset.params.items():
+        if name not in wanted and name not in credential.provider_params:
+            continue
         value = credential.provider_params.get(name) or environment.get(param.env or "") or param.default
         if value is None:
             by = f", or ${param.env} in the environment" if param.env else ""

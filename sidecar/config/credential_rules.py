@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.config import hosts
 from sidecar.config.model import Credential
+from sidecar.config.presets import PRESETS
 from sidecar.config.problems import listed
 from sidecar.config.shapes import struct_shape
 
@@ -132,7 +133,16 @@ def _grant(found: Found, path: Path, credential: Credential) -> None:
         method = CLIENT_AUTHS[credential.client_auth]
         _complete(found, path, _method_named(found, path, credential), method, besides=keys.needed)
         known |= method.all
+    if credential.provider is not None:
+        _mandated(found, path, credential.provider, keys)
     _unused(found, path, credential, known)
+
+
+def _mandated(found: Found, path: Path, provider: str, keys: Keys) -> None:
+    """What the grant may have and the provider cannot do without."""
+    for key in PRESETS[provider].yours:
+        if key in keys.used and not found.has((*path, key)):
+            found.note((*path, key), f"provider {provider} needs the key '{key}'", at_key=True)
 
 
 def _method_named(found: Found, path: Path, credential: Credential) -> str:

@@ -107,7 +107,7 @@ class Telemetry(Model, frozen=True, kw_only=True):
 
 
 class Admin(Model, frozen=True, kw_only=True):
-    """The status page and its API."""
+    """The admin API; without a token it is read-only."""
 
     bind: Bind = Bind(host="127.0.0.1", port=6182)
     token: SecretReference | None = None
@@ -169,6 +169,9 @@ class Dialect(Model, frozen=True, kw_only=True):
     integers: tuple[Text, ...] = ()
     subject_field: FieldName = "Authorization"
     scope_in: Literal["request", "assertion"] = "request"
+    own_subject: bool = True
+    first_scopes: tuple[Scope, ...] = ()
+    refresh_with: tuple[Literal["scope", "audience", "redirect_uri"], ...] = ("scope", "audience")
     scope_separator: Literal["space", "comma"] = "space"
     token_field: Text = "access_token"
     token_types: tuple[Text, ...] = ()
@@ -332,7 +335,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "admin": (),
     "routes.*.probe": (),
     "environment": (),
     "simulation.enabled": (),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.config import auth_rules, credential_rules, hosts, interception
 from sidecar.config.found import Found, Path, dotted
-from sidecar.config.model import NOT_YET, Bind, Configuration, Limits, Listener, Route, Telemetry
+from sidecar.config.model import NOT_YET, Admin, Bind, Configuration, Limits, Listener, Route, Telemetry
 from sidecar.config.problems import did_you_mean, listed, nearest
 from sidecar.config.shapes import FieldShape, ListShape, MapShape, Shape, StructShape, struct_shape
 
@@ -30,6 +30,8 @@ def check(configuration: Configuration | None, found: Found) -> None:
     for path, listener in found.each(Listener):
         _listener(found, path, listener)
         auth_rules.check(found, path, listener)
+    for path, admin in found.each(Admin):
+        _admin(found, path, admin)
     _distinct_names(found)
     _distinct_binds(found)
     credential_rules.check(found)
@@ -110,6 +112,13 @@ def _listener(found: Found, path: Path, listener: Listener) -> None:
         _upstream(found, upstream, hosts.url_parts(listener.upstream))
 
 
+def _admin(found: Found, path: Path, admin: Admin) -> None:
+    bind = admin.bind
+    is_exposed = not bind.is_unix and not hosts.is_loopback(bind.host)
+    if is_exposed and admin.token is None and found.is_sound(path):
+        found.note((*path, "bind"), "beyond loopback the admin API needs its 'token': set it, or bind 127.0.0.1")
+
+
 def _upstream(found: Found, path: Path, parts: URLParts) -> None:
     if parts.path not in ("", "/") or parts.query:
         found.note(path, "an upstream is scheme, host and port; the path comes with each request")
@@ -136,14 +145,27 @@ def _distinct_binds(found: Found) -> None:
     taken: dict[int | str, list[tuple[Bind, int]]] = {}
     for path, listener in found.each(Listener):
         _take_bind(found, (*path, "bind"), listener.bind, taken)
-    telemetry = ("telemetry", "bind")
-    for _, section in found.each(Telemetry):
-        _take_bind(found, telemetry, section.bind, taken)
-    if found.is_sound(("telemetry",)) and telemetry not in found.written:
-        default = Telemetry().bind
-        for path, listener in found.each(Listener):
-            if _clash(listener.bind, default):
-                found.note((*path, "bind"), f"telemetry listens on {default} unless telemetry.bind says otherwise")
+    for path, section in _own_sections(found):
+        _take_bind(found, (*path, "bind"), section.bind, taken)
+    for key, default in (("telemetry", Telemetry().bind), ("admin", Admin().bind)):
+        if key == "telemetry" or found.given((key,)):
+            _distinct_from_default(found, key, default)
+
+
+def _own_sections(found: Found) -> list[tuple[Path, Telemetry | Admin]]:
+    """The listeners that are not for the app."""
+    return [*found.each(Telemetry), *found.each(Admin)]
+
+
+def _distinct_from_default(found: Found, key: str, default: Bind) -> None:
+    """Where ``key`` does not say where it listens, the others may not listen on its default address."""
+    if not found.is_sound((key,)) or (key, "bind") in found.written:
+        return
+    binds = [((*path, "bind"), listener.bind) for path, listener in found.each(Listener)]
+    binds += [((*path, "bind"), section.bind) for path, section in _own_sections(found) if path != (key,)]
+    for path, bind in binds:
+        if path in found.written and _clash(bind, default):
+            found.note(path, f"{key} listens on {default} unless {key}.bind says otherwise")
 
 
 def _take_bind(found: Found, path: Path, bind: Bind, taken: dict[int | str, list[tuple[Bind, int]]]) -> None:
@@ -266,7 +288,7 @@ def _uncovered(upstream: URLParts, configuration: Configuration) -> str | None:
 def _loops(found: Found) -> None:
     """The sidecar's own sockets are never upstreams; the data path refuses them too, when names lead to them."""
     own = {listener.bind for _, listener in found.each(Listener)}
-    own |= {section.bind for _, section in found.each(Telemetry)}
+    own |= {section.bind for _, section in _own_sections(found)}
     for path, listener in found.each(Listener):
         if listener.upstream is not None:
             upstream = hosts.url_parts(listener.upstream)

@@ -80,16 +80,23 @@ def impersonation_request(credential: Credential, first: Secret) -> TokenRequest
 def impersonation_expected(credential: Credential) -> Expected:
     """What its answer has to hold: ``accessToken`` and ``expireTime``."""
     errors = {"permission_denied": "unauthorized_client", "not_found": "refused", **credential.dialect.errors}
-    return Expected(default_ttl=credential.default_ttl, token_field="accessToken", errors=errors)  # noqa: S106 - a name
-
-
-def expected(credential: Credential) -> Expected:
-    """What the answer has to hold."""
-    dialect = credential.dialect
     return Expected(
         default_ttl=credential.default_ttl,
         scopes=credential.scopes,
         required_scopes=credential.required_scopes,
+        degraded=credential.on_scope_missing == "degraded",
+        token_field="accessToken",  # noqa: S106 - a name
+        errors=errors,
+    )
+
+
+def expected(credential: Credential) -> Expected:
+    """What the answer has to hold. What a second request is made with is not what scopes are required of."""
+    dialect = credential.dialect
+    return Expected(
+        default_ttl=credential.default_ttl,
+        scopes=credential.scopes,
+        required_scopes=() if credential.impersonation_url else credential.required_scopes,
         degraded=credential.on_scope_missing == "degraded",
         issuer=credential.token_issuer,
         dpop=credential.dpop,
@@ -105,10 +112,11 @@ def expected(credential: Credential) -> Expected:
 
 def _refresh(credential: Credential, inputs: Inputs) -> Fields:
     """RFC 6749 section 6. ``redirect_uri`` belongs to no refresh, but GitLab wants it; others ignore it."""
+    sent = credential.dialect.refresh_with
     fields = [("grant_type", "refresh_token"), ("refresh_token", _needed(inputs.refresh_token, "refresh token"))]
-    if credential.redirect_uri is not None and credential.grant == "refresh_token":
+    if credential.redirect_uri is not None and (credential.grant == "refresh_token" or "redirect_uri" in sent):
         fields.append(("redirect_uri", credential.redirect_uri))
-    return fields + _asked(credential)
+    return fields + _asked(credential, with_scope="scope" in sent, with_audience="audience" in sent)
 
 
 def _jwt_bearer(credential: Credential, inputs: Inputs) -> Fields:
@@ -116,7 +124,8 @@ def _jwt_bearer(credential: Credential, inputs: Inputs) -> Fields:
     in_assertion = credential.dialect.scope_in == "assertion"
     audience = credential.assertion_audience or inputs.token_url
     scope = _scope(credential) if in_assertion and credential.scopes else None
-    statement = bearer_assertion(credential, inputs, audience=audience, scope=scope)
+    own = credential.dialect.own_subject
+    statement = bearer_assertion(credential, inputs, audience=audience, scope=scope, own_subject=own)
     fields = [("grant_type", JWT_BEARER), ("assertion", statement)]
     return fields + _asked(credential, with_scope=not in_assertion)
 
@@ -136,6 +145,7 @@ def _token_exchange(credential: Credential, inputs: Inputs) -> Fields:
 def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
     """A platform's own token service: no grant, only a place to ask, and what proves that one may."""
     headers = {**credential.dialect.headers, **_dpop(credential, inputs)}
+    fields = _asked(credential)
     if credential.private_key is not None:
         statement = bearer_assertion(credential, inputs, audience=credential.assertion_audience, own_subject=False)
         headers["Authorization"] = f"Bearer {statement}"
@@ -143,15 +153,17 @@ def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
         name = credential.dialect.subject_field
         value = inputs.subject_token.reveal()
         headers[name] = f"Bearer {value}" if name.lower() == "authorization" else value
-    return _encoded(inputs.token_url, _asked(credential), headers, credential.dialect)
+    if credential.private_key is None and credential.client_id is not None:
+        fields.append(("client_id", credential.client_id))  # which of several identities, where it signs nothing
+    return _encoded(inputs.token_url, fields, headers, credential.dialect)
 
 
-def _asked(credential: Credential, *, with_scope: bool = True) -> Fields:
+def _asked(credential: Credential, *, with_scope: bool = True, with_audience: bool = True) -> Fields:
     """What is asked for besides a token: scopes, audience, and the fields of ``token_params``."""
     fields: Fields = []
     if credential.scopes and with_scope:
         fields.append(("scope", _scope(credential)))
-    if credential.audience is not None:
+    if credential.audience is not None and with_audience:
         fields.append(("audience", credential.audience))
     for name, value in credential.token_params.items():
         if isinstance(value, str):
@@ -163,7 +175,9 @@ def _asked(credential: Credential, *, with_scope: bool = True) -> Fields:
 
 
 def _scope(credential: Credential) -> str:
-    return ("," if credential.dialect.scope_separator == "comma" else " ").join(credential.scopes)
+    dialect = credential.dialect
+    first = dialect.first_scopes if credential.impersonation_url else ()
+    return ("," if dialect.scope_separator == "comma" else " ").join(first or credential.scopes)
 
 
 def _needed(value: Secret | None, name: str) -> str:

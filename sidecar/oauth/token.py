@@ -48,6 +48,11 @@ MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
 """A longer one is a unit mixed up (milliseconds, an absolute stamp), not a lifetime."""
 
+_QUOTA_SPENT: Final = re.compile(r"b=[a-z_]+;q=[0-9]+;r=0;t=([0-9]{1,9})(?![0-9])")
+"""An hour's or a day's tokens that are used up, and in how many seconds there will be more.
+https://auth0.com/docs/fine-grained-m2m-token-quotas
+"""
+
 # RFC 6749 appendix A.12 allows visible ASCII and the space, RFC 6750 section 2.1 the narrower b64token. Some issuers
 # use "!" or "|"; a space would split the credentials, so it is out.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -137,7 +142,8 @@ class Expected:
     """Further values of ``token_type`` that mean Bearer."""
     scope_separator: str = "space"
     errors: Mapping[str, str] = field(default_factory=dict)
-    """The provider's own error codes, and HTTP statuses of answers without one, to the names in ``CLASSES``."""
+    """The provider's own error codes, alone or after a status (``401 access_denied``), and the statuses of answers
+    without a code, to the names in ``CLASSES``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +219,19 @@ def bare(value: Secret, *, sent_at: float, wall: float, default_ttl: float = mat
 
 
 def retry_hint(answer: Answer) -> float | None:
-    """Seconds the server asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3), else ``X-Rate-Limit-Reset``."""
+    """Seconds the server asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3), else what rate limits say."""
     after = answer.headers.get("retry-after", "").strip()
     if after.isascii() and after.isdigit():
         return float(after[:9])
     if (date := _http_date(after)) is not None:
         return max(0.0, date - answer.server_time)
     reset = answer.headers.get("x-rate-limit-reset", "").strip()  # Unix time: Okta's rate limits
+    if not reset and answer.headers.get("x-ratelimit-remaining", "").strip() == "0":
+        reset = answer.headers.get("x-ratelimit-reset", "").strip()  # likewise: GitHub's and Auth0's, in every answer
     if reset.isascii() and reset.isdigit():
         return max(0.0, float(reset[:12]) - answer.server_time)
+    if spent := _QUOTA_SPENT.findall(answer.headers.get("auth0-client-quota-limit", "")):
+        return max(map(float, spent))
     # Azure's metadata service says so when it is updated, and is back within 70 s (its documentation of retries).
     return 70.0 if answer.status == 410 else None
 
@@ -247,7 +257,7 @@ def _classify(
     said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
     if (kind := passing_status(status)) is not None:
         return kind, f"the IdP answered {said}"
-    alias = aliases.get(str(status) if code is None else code)
+    alias = aliases.get(f"{status} {code}") or aliases.get(str(status) if code is None else code)
     if alias is not None:
         return CLASSES[alias], f"the IdP answered {said}"
     unknown = None if foreign else _unknown(status)  # what is no OAuth error counts where the dialect knows it

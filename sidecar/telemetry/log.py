@@ -51,6 +51,7 @@ LEVELS: Final = {
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
+    "critical": logging.CRITICAL,
 }
 FRAMES: Final = 30
 """A traceback shows its innermost frames; a recursion would fill the line otherwise."""
@@ -72,7 +73,8 @@ def configure(level: str) -> None:
     """Send everything that is logged, by whatever way, through the chain; call again to change the level.
 
     Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``. Other libraries speak from warning on, below debug.
+        level: ``debug``, ``info``, ``warning`` or ``error``; ``critical``, which nothing here is, for a command that
+            speaks to a person. Other libraries speak from warning on, below debug.
     """
     number = LEVELS[level]
     _set_level(number)

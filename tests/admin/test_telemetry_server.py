@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.admin import telemetry_server
-from sidecar.admin.telemetry_server import CONNECTIONS, HEAD_BYTES, HEAD_SECONDS, IDLE_SECONDS, TelemetryServer
+from sidecar.admin import page_server
+from sidecar.admin.page_server import CONNECTIONS, HEAD_BYTES, HEAD_SECONDS, IDLE_SECONDS
+from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.config.model import Bind
 from sidecar.errors import CannotBind
 from sidecar.runtime import Tasks
@@ -372,8 +373,8 @@ async def test_overdue_connections_are_looked_for_without_being_asked(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await served.server.close()
-    monkeypatch.setattr(telemetry_server, "SWEEP_SECONDS", 0.001)
-    monkeypatch.setattr(telemetry_server, "HEAD_SECONDS", 0.001)
+    monkeypatch.setattr(page_server, "SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(page_server, "HEAD_SECONDS", 0.001)
     async with serving(Bind(host="127.0.0.1", port=0)) as quick:
         reader, _ = await quick.connect()
         assert await is_cut_off(reader)

@@ -17,6 +17,7 @@ from sidecar.runtime import Tasks
 from sidecar.secrets import SecretReference
 from sidecar.simulation.idp import MockIdP, Step
 from sidecar.telemetry.metrics import CredentialMeters, Metrics
+from tests.broker.renewal_kit import Rig
 from tests.fake_clock import FakeClock
 
 if TYPE_CHECKING:
@@ -107,6 +108,13 @@ async def house(clock: FakeClock, idp: MockIdP, tmp_path: Path) -> AsyncIterator
     await house.broker.close()
     await house.tasks.close()
     assert house.crashes == []
+
+
+@pytest.fixture
+async def rig(clock: FakeClock, idp: MockIdP, tmp_path: Path) -> AsyncIterator[Rig]:
+    rig = Rig(clock, idp, tmp_path)
+    yield rig
+    await rig.close()
 
 
 def token_of(credential: Credential) -> PublishedToken:

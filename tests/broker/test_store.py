@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.broker import store as store_module
-from sidecar.broker.store import LARGEST_RECORD, TokenStore
+from sidecar.broker.store import LARGEST_RECORD, Grant, TokenStore
 from sidecar.errors import StoreLocked, StoreUnusable
 from sidecar.secrets import Secret, SecretReference
 from tests.broker.store_kit import grant, key_file, new_key, open_store, other_process, said_by
@@ -208,6 +208,63 @@ def test_the_owner_may_be_another_process_until_it_dies(store: TokenStore, tmp_p
         pass
 
 
+# --- a writer that was killed before it renamed ----------------------------------------------------------------------
+
+
+def left_behind(store: TokenStore, there: Grant, left: Grant) -> None:
+    """The folder as a writer leaves it that dies between writing ``left`` and renaming it."""
+    store.write("orders", left)
+    record = store.path / "orders.grant"
+    raw = record.read_bytes()
+    store.write("orders", there)
+    (store.path / "orders.grant.new").write_bytes(raw)
+
+
+def test_the_next_owner_finds_a_successor_that_was_not_renamed(store: TokenStore) -> None:
+    left_behind(store, grant(spent_at=1.0), grant("canary-next", rotates=True))
+    with store.own("orders"):
+        assert store.read("orders") == grant("canary-next", rotates=True)
+    assert files(store) == ["orders.grant", "orders.grant.owner", "writing"]
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (grant(spent_at=1.0), grant("canary-other", lineage="l2")),
+        (grant(), grant("canary-next")),
+        (grant(spent_at=1.0), grant()),
+    ],
+    ids=["of another login", "of a token that was not spent", "the same token"],
+)
+def test_what_is_no_successor_is_left_where_it_is(store: TokenStore, there: Grant, left: Grant) -> None:
+    left_behind(store, there, left)
+    with store.own("orders"):
+        assert store.read("orders") == there
+    store.write("orders", grant("canary-new"))
+    with store.own("orders"):
+        assert store.read("orders") == grant("canary-new")
+
+
+def test_half_a_successor_is_none(store: TokenStore) -> None:
+    left_behind(store, grant(spent_at=1.0), grant("canary-next"))
+    fresh = store.path / "orders.grant.new"
+    fresh.write_bytes(fresh.read_bytes()[:-1])
+    with store.own("orders"):
+        assert store.read("orders") == grant(spent_at=1.0)
+
+
+def test_a_grant_that_is_being_written_by_others_is_not_taken_from_under_them(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(store, grant(spent_at=1.0), grant("canary-next"))
+    monkeypatch.setattr(store_module, "LONGEST_WAIT_SECONDS", 0.05)
+    with store._writing():
+        with pytest.raises(StoreUnusable, match="another process has been writing"):
+            store.own("orders")
+    with store.own("orders"):
+        assert store.read("orders") == grant("canary-next")
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -314,8 +371,9 @@ def test_a_key_that_others_can_read_is_refused(store: TokenStore, tmp_path: Path
 
 def test_a_key_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
     store = TokenStore(tmp_path / "tokens", SecretReference("file", str(tmp_path / "nowhere")))
-    with pytest.raises(StoreUnusable, match=r"No such file.*openssl rand -base64 32"):
-        store.write("orders", grant())
+    for attempt in (lambda: store.write("orders", grant()), lambda: store.read("orders")):
+        with pytest.raises(StoreUnusable, match=r"No such file.*openssl rand -base64 32"):
+            attempt()
 
 
 # --- a disk that fails -----------------------------------------------------------------------------------------------

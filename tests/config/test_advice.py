@@ -57,6 +57,15 @@ def test_a_secret_that_crosses_the_network_is_mentioned() -> None:
     assert warnings(VALID.replace("127.0.0.1:6180", "127.0.0.1:6180" + auth)) == []
 
 
+def test_an_admin_token_that_crosses_the_network_is_mentioned() -> None:
+    admin = "admin: {bind: 0.0.0.0:6182, token: env:ADMIN}\n"
+
+    assert warnings(VALID + admin) == [
+        "admin.token: beyond loopback it and the tokens travel over http, readable by all on the way"
+    ]
+    assert warnings(VALID + admin.replace("0.0.0.0", "127.0.0.1")) == []
+
+
 @pytest.mark.parametrize(("mode", "danger"), [(0o644, "read"), (0o666, "changed"), (0o602, "changed")])
 def test_a_secret_file_that_is_open_to_every_user_is_mentioned(tmp_path: Path, mode: int, danger: str) -> None:
     path = tmp_path / "secret"

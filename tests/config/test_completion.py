@@ -53,11 +53,75 @@ def test_a_parameter_that_is_missing_is_named_with_its_meaning(messages: Message
 
 def test_a_parameter_that_the_preset_has_not_is_an_error(messages: Messages) -> None:
     assert messages(text(*ENTRA, "provider_params: {tenant: a, tenent: b}")) == [
-        "8: provider entra_id has no such parameter: it has tenant; did you mean 'tenant'?"
+        "8: provider entra_id has no such parameter: it has tenant or host; did you mean 'tenant'?"
     ]
     assert messages(text("grant: static", "token: env:TOKEN", "provider_params: {a: b}")) == [
         "6: 'provider_params' needs a 'provider'"
     ]
+
+
+def test_a_parameter_of_what_the_file_says_itself_is_not_needed() -> None:
+    credential = completed(*ENTRA, "token_url: https://login.example.com/token")
+    assert credential.token_url == "https://login.example.com/token"
+
+
+WORKLOAD = ("provider: entra_id_workload", "scopes: [api/.default]")
+SET = {"AZURE_TENANT_ID": "contoso", "AZURE_CLIENT_ID": "app", "AZURE_FEDERATED_TOKEN_FILE": "/var/run/token"}
+
+
+def test_a_platform_says_the_parameters_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SET.items():
+        monkeypatch.setenv(name, value)
+    credential = completed(*WORKLOAD)
+    assert credential.client_id == "app"
+    assert credential.assertion_file == "/var/run/token"
+    assert credential.token_url == "https://login.microsoftonline.com/contoso/oauth2/v2.0/token"
+    assert completed(*WORKLOAD, "provider_params: {tenant: other}", "client_id: mine").client_id == "mine"
+
+
+def test_without_that_environment_all_that_is_missing_is_named(
+    messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SET:
+        monkeypatch.delenv(name, raising=False)
+    found = messages(text(*WORKLOAD))
+    assert found[0] == (
+        "3: provider entra_id_workload needs 'provider_params.tenant', or $AZURE_TENANT_ID in the environment: "
+        "the directory's id or domain"
+    )
+    assert len(found) == 3
+
+
+def test_of_two_keys_that_exclude_each_other_the_file_s_is_the_one() -> None:
+    params = "provider_params: {tenant: a, client_id: b}"
+    credential = completed(*WORKLOAD, params, "assertion: env:ID_TOKEN")
+    assert credential.assertion_file is None
+    assert str(credential.assertion) == "env:ID_TOKEN"
+    assert completed("provider: kubernetes_file", "token: env:TOKEN").token_file is None
+
+
+def test_a_parameter_may_stand_in_the_name_of_a_secret() -> None:
+    assert str(completed("provider: gitlab_ci").token) == "env:ID_TOKEN"
+    assert str(completed("provider: gitlab_ci", "provider_params: {variable: API_TOKEN}").token) == "env:API_TOKEN"
+
+
+def test_what_the_provider_cannot_do_without_is_an_error_when_it_is_missing(messages: Messages) -> None:
+    assert messages(text(*ENTRA[:3], TENANT)) == ["3: provider entra_id needs the key 'scopes'"]
+
+
+def test_the_file_adds_to_what_the_preset_asks_for() -> None:
+    credential = completed(
+        "provider: github_app",
+        "client_id: Iv1",
+        "private_key: env:KEY",
+        'provider_params: {installation_id: "7"}',
+        "token_params: {repositories: [orders]}",
+        "refresh: {at: 0.5}",
+        "dialect: {headers: {Accept: application/json}}",
+    )
+    assert credential.token_params == {"repositories": ("orders",)}
+    assert credential.dialect.headers == {"Accept": "application/json"}
+    assert credential.dialect.token_field == "token"
 
 
 @pytest.mark.parametrize("value", ["evil.example/x", "a@b", "a?b", "..//", "a b", "a#b"])

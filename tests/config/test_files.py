@@ -135,3 +135,13 @@ def test_a_secret_that_may_not_be_read_is_missing(tmp_path: Path) -> None:
 
     with pytest.raises(SecretMissing, match="Permission denied"):
         load.missing_secrets(load.parse(VALID.replace("/run/secrets/orders", str(path)), "config.yaml"))
+
+
+def test_the_admin_token_is_a_secret_like_the_others(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    text = VALID.replace("/run/secrets/orders", str(tmp_path / "secret")) + "admin: {token: env:ABSENT_ADMIN_TOKEN}\n"
+
+    with pytest.raises(
+        SecretMissing, match=r"admin\.token: env:ABSENT_ADMIN_TOKEN: the environment variable is not set"
+    ):
+        load.missing_secrets(load.parse(text, "config.yaml"))

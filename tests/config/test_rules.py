@@ -43,7 +43,6 @@ def listeners(*entries: str, more: str = "") -> str:
 @pytest.mark.parametrize(
     ("section", "line", "name"),
     [
-        ("", "admin: {bind: 127.0.0.1:6182}", "admin"),
         ("", "environment: production", "environment"),
         ("", "simulation: {enabled: true}", "enabled"),
         ("routes", "probe: /healthz", "probe"),
@@ -129,6 +128,43 @@ def test_addresses_that_do_not_meet_are_no_error(one: str, other: str, messages:
     text = listeners(f"name: a, bind: {one}, beyond_loopback: true", f"name: b, bind: {other}, beyond_loopback: true")
 
     assert messages(text) == []
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:6182", "'[::]:6182'", "10.0.0.1:6182"])
+def test_the_admin_api_goes_beyond_loopback_only_with_a_token(bind: str, messages: Messages) -> None:
+    assert messages(VALID + f"admin: {{bind: {bind}}}\n") == [
+        "13: beyond loopback the admin API needs its 'token': set it, or bind 127.0.0.1"
+    ]
+    assert messages(VALID + f"admin: {{bind: {bind}, token: env:ADMIN}}\n") == []
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:6182", "'[::1]:6182'", "localhost:6182", "unix:/run/admin.sock"])
+def test_the_admin_api_on_loopback_needs_no_token(bind: str, messages: Messages) -> None:
+    assert messages(VALID + f"admin: {{bind: {bind}}}\n") == []
+
+
+def test_a_broken_admin_token_is_one_error(messages: Messages) -> None:
+    assert len(messages(VALID + "admin: {bind: 0.0.0.0:6182, token: hunter2}\n")) == 1
+
+
+def test_the_admin_api_cannot_share_an_address(messages: Messages) -> None:
+    assert messages(VALID + "admin: {bind: 127.0.0.1:6180}\n") == ["13: this address is taken in line 3"]
+    assert messages(VALID + "admin: {bind: 127.0.0.1:6181}\n") == [
+        "13: telemetry listens on 127.0.0.1:6181 unless telemetry.bind says otherwise"
+    ]
+    assert messages(VALID + "telemetry: {bind: 127.0.0.1:6182}\nadmin: {token: env:ADMIN}\n") == [
+        "13: admin listens on 127.0.0.1:6182 unless admin.bind says otherwise"
+    ]
+    assert messages(VALID.replace("6180", "6182") + "admin: {token: env:ADMIN}\n") == [
+        "3: admin listens on 127.0.0.1:6182 unless admin.bind says otherwise"
+    ]
+    assert messages(VALID.replace("6180", "6182")) == []
+
+
+def test_the_admin_api_is_no_upstream(messages: Messages) -> None:
+    route = "host: localhost, port: 6182"
+    assert "the sidecar itself listens on 127.0.0.1:6182" in messages(routes(route) + "admin: {token: env:ADMIN}\n")[0]
+    assert messages(routes(route)) == []
 
 
 def test_telemetry_cannot_share_an_address(messages: Messages) -> None:

@@ -1,6 +1,6 @@
 """``sidecar run`` as its users run it: a process of its own, a configuration file, signals, logs and metrics.
 
-Tests give the configuration as a mapping; listeners without ``bind`` and the telemetry listener get free ports.
+Tests give the configuration as a mapping; listeners without ``bind``, telemetry and ``admin`` get free ports.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class SidecarProcess(Program):
         """Put a configuration into the file; ports that were chosen before stay."""
         complete = copy.deepcopy(configuration)
         complete.setdefault("telemetry", {}).setdefault("bind", f"127.0.0.1:{self._port_for('telemetry')}")
+        if "admin" in complete:
+            complete["admin"].setdefault("bind", f"127.0.0.1:{self._port_for('admin')}")
         for listener in complete["listeners"]:
             listener.setdefault("bind", f"127.0.0.1:{self._port_for(listener['name'])}")
         self.write_text(json.dumps(complete, indent=1))  # JSON is YAML
@@ -95,11 +97,11 @@ class SidecarProcess(Program):
         return self._ports[name]
 
     def url(self, listener: str) -> str:
-        """The base URL of a listener by its name, or of ``telemetry``."""
+        """The base URL of a listener by its name, of ``telemetry`` or of ``admin``."""
         return f"http://127.0.0.1:{self._ports[listener]}"
 
     def port(self, listener: str) -> int:
-        """The port of a listener by its name, or of ``telemetry``."""
+        """The port of a listener by its name, of ``telemetry`` or of ``admin``."""
         return self._ports[listener]
 
     async def __aenter__(self) -> Self:

@@ -29,6 +29,7 @@ MARKER: Final = "canary" + secrets.token_hex(8)
 LIFETIME_SECONDS: Final = 3
 CLIENT_ID: Final = "canary-worker"
 SECRETS: Final = [f"{MARKER}-first", f"{MARKER}/second secret:é+%"]
+ADMIN: Final = f"{MARKER}-admin-token"
 
 
 def forms(text: str) -> Iterator[str]:
@@ -139,6 +140,7 @@ async def origin(authority: Authority) -> AsyncIterator[Origin]:
 
 def configuration(provider: HostileProvider, origin: Origin, authority: Authority, folder: Path) -> Configuration:
     (folder / "secret").write_text(SECRETS[0])
+    (folder / "admin-token").write_text(ADMIN)
     route = {"host": "localhost", "port": origin.port, "credential": "orders", "ca_file": str(authority.ca_file)}
     return {
         "listeners": [
@@ -158,6 +160,7 @@ def configuration(provider: HostileProvider, origin: Origin, authority: Authorit
             {"name": "orders", **route},
             {"name": "strict", "paths": ["/strict/"], "if_present": "reject", **route},
         ],
+        "admin": {"token": f"file:{folder / 'admin-token'}"},
         "limits": {"token_wait": "300ms", "head": "16KiB"},
         "log": {"level": "debug", "access": True},
     }
@@ -181,6 +184,10 @@ class Said:
         """Ask through the reverse listener."""
         lines = [f"GET {path} HTTP/1.1", f"Host: localhost:{self.sidecar.port('orders')}", "Connection: close", *fields]
         return await self.ask("orders", "\r\n".join([*lines, "", ""]))
+
+    async def admin(self, line: str, *fields: str) -> int:
+        """Ask the admin API."""
+        return await self.ask("admin", "\r\n".join([line, "Host: localhost", "Connection: close", *fields, "", ""]))
 
     async def everything(self) -> dict[str, str]:
         """Standard output and error, metrics, pages, answers."""
@@ -313,6 +320,37 @@ async def test_no_secret_of_a_well_formed_request_is_said(said: Said) -> None:
     assert await said.ask("orders", f"{MARKER} / HTTP/1.1\r\nHost: localhost\r\n\r\n") in (400, 501)
     assert await said.ask("orders", f"GET / HTTP/{MARKER}\r\nHost: localhost\r\n\r\n") in (400, 505)
     await assert_silent(said)
+
+
+async def test_neither_the_admin_token_nor_what_it_opens_is_said(said: Said, tmp_path: Path) -> None:
+    ask, right = "POST /v1/credentials/orders/token HTTP/1.1", f"Authorization: Bearer {ADMIN}"
+    lines = [ask, "Host: localhost", "Connection: close", right, "", ""]
+    given = await exchange(said.sidecar.port("admin"), "\r\n".join(lines).encode())  # the one answer that may hold it
+    assert status_of(given) == 200
+    assert MARKER in given.decode()
+    assert await said.admin(ask.replace("/token", "/refresh"), right) == 202
+    assert await said.admin("GET /v1/credentials HTTP/1.1", right) == 200
+    for line, told in (
+        (ask, f"Authorization: Bearer {ADMIN}x"),
+        (ask, f"Authorization: Basic {MARKER}"),
+        (ask, f"Cookie: {MARKER}"),
+    ):
+        assert await said.admin(line, told) == 401
+    assert await said.admin(ask.replace("orders", MARKER), right) == 404
+    assert await said.admin(f"POST /{MARKER} HTTP/1.1", right) == 404
+    assert await said.admin(f"GET /v1/credentials/orders/token?token={MARKER} HTTP/1.1", right) == 405
+    assert await said.admin(ask, right, f"Origin: http://{MARKER}.example") == 403
+    for content in (None, MARKER[:8], f"{ADMIN} {MARKER}"):
+        spoil(tmp_path / "admin-token", content)
+        assert await said.admin(ask, right) == 403
+    await assert_silent(said)
+
+
+def spoil(path: Path, content: str | None) -> None:
+    """Make a secret's file unusable; None takes it away."""
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_text(content)
 
 
 # --- a configuration with a secret in it -----------------------------------------------------------------------------

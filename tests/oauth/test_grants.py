@@ -107,6 +107,14 @@ def test_what_rests_on_consent_is_a_refresh(grant: str) -> None:
     ]
 
 
+def test_a_refresh_sends_besides_the_token_what_the_dialect_says() -> None:
+    asked = {"grant": "authorization_code", "scopes": ("a",), "audience": "b", "redirect_uri": "http://127.0.0.1:1/cb"}
+    assert form(**asked)[2:] == [("scope", "a"), ("audience", "b")]
+    assert form(**asked, dialect=Dialect(refresh_with=()))[2:] == []
+    with_uri = form(**asked, dialect=Dialect(refresh_with=("redirect_uri",)))
+    assert with_uri[2:] == [("redirect_uri", "http://127.0.0.1:1/cb")]
+
+
 def test_a_refresh_token_from_elsewhere_may_need_the_redirect_uri_it_was_made_with() -> None:
     assert ("redirect_uri", "https://a.test/cb") in form(grant="refresh_token", redirect_uri="https://a.test/cb")
 
@@ -132,6 +140,15 @@ def test_scopes_may_stand_in_the_statement() -> None:
     assert "scope" not in claims(dict(form(**fields))["assertion"])
 
 
+@pytest.mark.parametrize(("own", "subject"), [(True, "me"), (False, None)])
+def test_without_a_subject_the_client_speaks_for_itself_where_that_is_understood(
+    own: bool, subject: str | None
+) -> None:
+    dialect = Dialect(own_subject=own)
+    sent = dict(form(grant="jwt_bearer", client_auth="none", private_key=REFERENCE, dialect=dialect))
+    assert claims(sent["assertion"]).get("sub") == subject
+
+
 def test_a_token_is_exchanged_for_the_client_or_for_somebody() -> None:
     sent = form(grant="token_exchange", audience="there", token_params={"resource": "https://a.test"})
     assert sorted(sent) == sorted(
@@ -150,6 +167,7 @@ def test_a_token_is_exchanged_for_the_client_or_for_somebody() -> None:
 def test_a_platform_is_asked_with_what_it_gave() -> None:
     asked = request(
         grant="workload",
+        client_id=None,
         client_auth="none",
         audience="https://a b.test",
         dialect=Dialect(method="GET", headers={"M": "t"}),
@@ -162,9 +180,14 @@ def test_a_platform_is_asked_with_what_it_gave() -> None:
 
 def test_a_query_of_the_address_is_kept() -> None:
     inputs = Inputs(token_url=f"{URL}?v=1", wall=0.0)
-    workload = {"grant": "workload", "client_auth": "none", "dialect": Dialect(method="GET")}
+    workload = {"grant": "workload", "client_id": None, "client_auth": "none", "dialect": Dialect(method="GET")}
     assert request(inputs, **workload).url == f"{URL}?v=1"
     assert request(inputs, audience="a", **workload).url == f"{URL}?v=1&audience=a"
+
+
+def test_a_platform_is_told_for_which_identity_it_is_asked() -> None:
+    asked = request(grant="workload", client_id="id", client_auth="none", dialect=Dialect(method="GET"))
+    assert asked.url == f"{URL}?client_id=id"
 
 
 def test_what_a_platform_gave_may_go_into_a_field_of_its_own() -> None:
@@ -198,7 +221,7 @@ def test_a_json_body_has_fields_within_fields_lists_and_numbers() -> None:
         "ids": ("1", "2"),
         "lifetime": "3600",
     }
-    asked = request(grant="workload", client_auth="none", dialect=dialect, token_params=params)
+    asked = request(grant="workload", client_id=None, client_auth="none", dialect=dialect, token_params=params)
     assert asked.headers["Content-Type"] == "application/json"
     assert json.loads(asked.body) == {
         "kind": "TokenRequest",
@@ -247,6 +270,17 @@ def test_impersonation_asks_with_the_first_token() -> None:
     assert asked.headers["Authorization"] == "Bearer first"
     assert json.loads(asked.body) == {"scope": ["a", "b"], "lifetime": "3600s"}
     assert grants.impersonation_expected(google).token_field == "accessToken"
+
+
+def test_the_token_that_asks_for_another_one_has_scopes_of_its_own() -> None:
+    fields = {"grant": "token_exchange", "client_auth": "none", "scopes": ("a",), "required_scopes": ("a",)}
+    dialect = Dialect(first_scopes=("cloud",))
+    impersonating = {**fields, "impersonation_url": "https://iam.test/a:generateAccessToken"}
+    assert ("scope", "cloud") in form(**impersonating, dialect=dialect)
+    assert ("scope", "a") in form(**impersonating)
+    assert ("scope", "a") in form(**fields, dialect=dialect)
+    assert expected(credential(**impersonating)).required_scopes == ()
+    assert grants.impersonation_expected(credential(**impersonating)).required_scopes == ("a",)
 
 
 # --- what is expected ------------------------------------------------------------------------------------------------

@@ -314,6 +314,13 @@ def test_no_text_of_the_answer_gets_into_an_error_but_a_well_formed_code() -> No
         ({"retry-after": "\u0665"}, None),
         ({"retry-after": "9" * 5000}, 999999999.0),
         ({"x-rate-limit-reset": "1.5"}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(WALL) + 30)}, 30.0),
+        ({"x-ratelimit-remaining": "7", "x-ratelimit-reset": str(int(WALL) + 30)}, None),
+        ({"x-ratelimit-reset": str(int(WALL) + 30)}, None),
+        ({"auth0-client-quota-limit": "b=per_hour;q=10;r=0;t=3540,b=per_day;q=50;r=47;t=43200"}, 3540.0),
+        ({"auth0-client-quota-limit": "b=per_hour;q=10;r=0;t=3540,b=per_day;q=50;r=0;t=43200"}, 43200.0),
+        ({"auth0-client-quota-limit": "b=per_hour;q=10;r=7;t=3540"}, None),
+        ({"auth0-client-quota-limit": "b=per_hour;q=10;r=0;t=99999999999"}, None),
         ({}, None),
     ],
 )

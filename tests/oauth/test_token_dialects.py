@@ -11,6 +11,7 @@ from sidecar.errors import (
     InvalidClient,
     InvalidGrant,
     InvalidScope,
+    RateLimited,
     ServerError,
     TokenMalformed,
     TokenRefused,
@@ -141,6 +142,13 @@ def test_a_providers_own_errors_mean_what_the_dialect_says(body: Any, status: in
     with pytest.raises(kind) as caught:
         parse(answered(json.dumps(body).encode(), status=status), Expected(errors=errors))
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, InvalidClient), (403, UnauthorizedClient), (429, RateLimited)])
+def test_a_code_may_mean_something_else_with_another_status(status: int, kind: type[Exception]) -> None:
+    errors = {"401 access_denied": "invalid_client", "access_denied": "unauthorized_client"}
+    with pytest.raises(kind):
+        parse(answered(b'{"error":"access_denied"}', status=status), Expected(errors=errors))
 
 
 def test_a_refresh_token_and_its_life_are_told() -> None:

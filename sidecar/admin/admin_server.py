@@ -1,0 +1,302 @@
+"""The admin listener: what the credentials are doing, and for whoever has the admin token, what they hold.
+
+    GET  /v1/credentials                     how each one stands; neither token nor fingerprint of one
+    POST /v1/credentials/NAME/token          its token; a fresh one with ``?fresh=true``
+    POST /v1/credentials/NAME/refresh        ask for a fresh one, without waiting for it
+
+Decides what each address answers, and that whatever is more than looking needs the token of the configuration: without
+one there the API is read-only. Leaves who may ask to ``access``, sockets and bounds to ``page_server``, and tokens to
+the broker. Every token that leaves is a line in the log, without the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from sidecar.admin import access
+from sidecar.admin.page_server import Answer, PageServer, Request
+from sidecar.broker.report import NEXT_STEPS
+from sidecar.errors import (
+    AdminReadOnly,
+    AdminTokenRefused,
+    Denied,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    SecretMissing,
+    SidecarError,
+    TokenBound,
+    TokenUnavailable,
+)
+from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
+from sidecar.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sidecar.broker.broker import Broker
+    from sidecar.broker.credential import Credential, PublishedToken
+    from sidecar.config.model import Bind
+    from sidecar.errors import ClientError
+    from sidecar.http.message import RequestHead
+    from sidecar.runtime import Clock, Tasks
+    from sidecar.secrets import SecretReference
+    from sidecar.telemetry.metrics import Metrics
+
+PROBLEM: Final = "application/problem+json"
+WAIT_SECONDS: Final = 30.0
+"""The longest wait for a token here, whatever ``limits.token_wait`` says."""
+LOOK_SECONDS: Final = 0.05
+TELL_SECONDS: Final = 10.0
+"""Refusals within this time of one that was logged are counted, and told with the next line."""
+_HARDENED: Final = (
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy: same-origin",
+)
+_BUG: Final = "unexpected error in the admin API; the log has it"
+
+log = get_logger("admin")
+
+
+class _Asked(NamedTuple):
+    """An address of the API: a credential's name and what is to be done with it; both empty for the list."""
+
+    name: str = ""
+    action: str = ""
+    fresh: bool = False
+
+
+class AdminServer(PageServer):
+    """Answers the admin API on one address.
+
+    Args:
+        bind: where; port 0 takes a free one.
+        token: names the admin token, which is read for each request that needs it; None makes the API read-only.
+        broker: holds the credentials.
+        metrics: counts who is denied for where it comes from.
+        clock: the broker's.
+        tasks: owns the background work of the server.
+    """
+
+    name = "admin"
+
+    def __init__(
+        self,
+        bind: Bind,
+        *,
+        token: SecretReference | None,
+        broker: Broker,
+        metrics: Metrics,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        super().__init__(bind, tasks=tasks)
+        self.token = token
+        self._broker = broker
+        self._metrics = metrics
+        self._clock = clock
+        self._told_at = -math.inf
+        self._untold = 0
+
+    # --- from a request to an answer ---
+
+    def answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        head = request.head
+        try:
+            access.check_source(head, access.own_hosts(self.bind.host, request.local_host))
+            asked = _asked(head)
+            if not asked.name:
+                return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
+            self._let_in(head)
+            return self._act(asked)
+        except SidecarError as error:
+            return self._problem(error)
+        except Exception:
+            log.exception("admin_failed")
+            return self._problem(InternalError(_BUG))
+
+    def refuse(self, error: ClientError) -> Answer:
+        return self._problem(error)
+
+    def _act(self, asked: _Asked) -> Answer | Coroutine[Any, Any, Answer]:
+        try:
+            credential = self._broker.credential(asked.name)
+        except KeyError:
+            raise NotFound("no credential has this name: GET /v1/credentials lists them") from None
+        if asked.action == "refresh":
+            log.info("refresh_asked", credential=credential.name)
+            credential.request_refresh()
+            return _json(202, self._status(credential))
+        return self._give(credential, fresh=asked.fresh)
+
+    async def _give(self, credential: Credential, *, fresh: bool) -> Answer:
+        try:
+            token = await (self._fresh(credential) if fresh else self._current(credential))
+            answer = _json(200, self._token(token))
+        except (TokenUnavailable, TokenBound) as error:
+            return self._problem(error, **self._trouble(credential))
+        except Exception:
+            log.exception("admin_failed")
+            return self._problem(InternalError(_BUG))
+        log.info("token_given", credential=credential.name, generation=token.generation)
+        return answer
+
+    async def _current(self, credential: Credential) -> PublishedToken:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await credential.wait()
+        except TimeoutError:
+            raise self._unavailable(credential) from None
+
+    async def _fresh(self, credential: Credential) -> PublishedToken:
+        """What the next attempt brings; the IdP may bring the same token again."""
+        before, failures = credential.published, credential.status().consecutive_failures
+        deadline = self._clock.now() + WAIT_SECONDS
+        credential.request_refresh()
+        while (token := credential.published) is before or token is None:
+            if credential.status().consecutive_failures > failures or self._clock.now() >= deadline:
+                raise self._unavailable(credential)
+            await asyncio.sleep(LOOK_SECONDS)
+        return token
+
+    def _unavailable(self, credential: Credential) -> TokenUnavailable:
+        status = credential.status()
+        why = f" ({status.last_error})" if status.last_error else ""
+        seconds = max(1.0, status.next_attempt_at - self._clock.now())
+        return TokenUnavailable(f"no fresh token of credential {credential.name}{why}", retry_after_seconds=seconds)
+
+    # --- who may ---
+
+    def _let_in(self, head: RequestHead) -> None:
+        """Check the token as it stands now: a rotated one counts at once.
+
+        Raises:
+            AdminReadOnly, AdminTokenRefused
+        """
+        if self.token is None:
+            raise AdminReadOnly("this needs the admin token, and the configuration names none: set admin.token")
+        try:
+            token = access.checked_token(self.token.read())
+        except SecretMissing as exc:
+            self._tell_refusal("admin_token_unusable", detail=exc.detail, reference=str(self.token))
+            raise AdminReadOnly("the admin token cannot be used now: the log says why") from None
+        try:
+            access.check_token(head, token)
+        except AdminTokenRefused as error:
+            self._tell_refusal("admin_token_refused", detail=error.detail)
+            raise
+
+    def _tell_refusal(self, event: str, **keys: str) -> None:
+        """One line, however many there are."""
+        self._untold += 1
+        now = self._clock.now()
+        if now >= self._told_at + TELL_SECONDS:
+            log.warning(event, count=self._untold, **keys)
+            self._told_at, self._untold = now, 0
+
+    # --- what is said ---
+
+    def _status(self, credential: Credential) -> dict[str, Any]:
+        status = credential.status()
+        return {
+            "name": status.name,
+            "state": status.state.value,
+            "usable": status.usable,
+            "generation": status.generation,
+            "expires_at": self._instant(status.expires_at),
+            "next_attempt_at": self._instant(status.next_attempt_at),
+            "refreshing": status.fetching,
+            "consecutive_failures": status.consecutive_failures,
+            "last_error": status.last_error,
+            "next": NEXT_STEPS.get(status.last_error or ""),
+        }
+
+    def _trouble(self, credential: Credential) -> dict[str, Any]:
+        """What a problem says of the credential beside its detail."""
+        status = credential.status()
+        return {
+            "credential": status.name,
+            "generation": status.generation,
+            "last_error": status.last_error,
+            "next": NEXT_STEPS.get(status.last_error or ""),
+        }
+
+    def _token(self, token: PublishedToken) -> dict[str, Any]:
+        """Raises: TokenBound."""
+        if token.dpop is not None:
+            raise TokenBound("each request with it has to be proved by the key it is bound to (dpop: true)")
+        left = token.expires_at - self._clock.now()
+        given = {
+            "access_token": token.secret.reveal(),
+            "token_type": "Bearer",
+            "expires_in": max(0, math.floor(left)) if math.isfinite(left) else None,
+            "expires_at": self._instant(token.expires_at),
+            "generation": token.generation,
+        }
+        return given if token.scope is None else given | {"scope": token.scope}
+
+    def _instant(self, at: float | None) -> str | None:
+        """An instant of the clock as people and programs write it (RFC 3339); None for never."""
+        if at is None or not math.isfinite(at):
+            return None
+        wall = math.floor(self._clock.wall() + (at - self._clock.now()))
+        return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _problem(self, error: SidecarError, **more: Any) -> Answer:
+        if isinstance(error, Denied):
+            self._metrics.denied[error.reason].value += 1
+        problem = {
+            "type": TYPE_BASE + error.reason,
+            "title": error.title,
+            "status": error.status,
+            "detail": error.detail,
+            "reason": error.reason,
+            "retryable": error.retryable,
+        }
+        return _json(error.status, problem | more, PROBLEM, *_fields(error))
+
+
+def _fields(error: SidecarError) -> list[str]:
+    if error.status == 401:
+        return ['WWW-Authenticate: Bearer realm="token-sidecar-admin"']
+    if isinstance(error, MethodNotAllowed):
+        return [f"Allow: {error.allowed}"]
+    if error.status == 503:
+        seconds = min(error.retry_after_seconds or 1.0, LONGEST_RETRY_AFTER_SECONDS)
+        return [f"Retry-After: {max(1, math.ceil(seconds))}"]
+    return []
+
+
+_ACTIONS: Final = frozenset({"token", "refresh"})
+
+
+def _asked(head: RequestHead) -> _Asked:
+    """What the target and the method ask for. A name may hold a ``/``, so it is decoded after the path is taken apart.
+
+    Raises:
+        NotFound, MethodNotAllowed
+    """
+    path, _, query = head.target.decode("latin-1").partition("?")
+    parts = path.split("/")
+    if parts == ["", "v1", "credentials"]:
+        _allow(head, "GET", "HEAD")
+        return _Asked()
+    if len(parts) == 5 and parts[:3] == ["", "v1", "credentials"] and parts[3] and parts[4] in _ACTIONS:
+        _allow(head, "POST")
+        fresh = ("fresh", "true") in parse_qsl(query)
+        return _Asked(unquote(parts[3], errors="replace"), parts[4], fresh)
+    raise NotFound("the admin API has /v1/credentials, and below it NAME/token and NAME/refresh")
+
+
+def _allow(head: RequestHead, *methods: str) -> None:
+    if head.method.decode() not in methods:
+        raise MethodNotAllowed(*methods)
+
+
+def _json(status: int, value: dict[str, Any], kind: str = "application/json", *fields: str) -> Answer:
+    return Answer(status, json.dumps(value).encode() + b"\n", kind, (*_HARDENED, *fields))

@@ -1,0 +1,135 @@
+"""The admin listener in the running sidecar: when it opens, moves and ends, and that it is an own socket."""
+
+# ruff: noqa: F811 - fixtures are imported, and tests name them
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from sidecar.errors import CannotBind, SecretMissing
+from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
+from tests.proxy.raw_client import RawClient, get
+from tests.test_app import FORWARD, refused, reload, status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.proxy.conftest import Logs
+    from tests.proxy.rig import Rig
+
+ADMIN: Final = "cn4ry-admin-token-of-the-test"
+OTHER: Final = "another-admin-token-of-the-test"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "admin-token"
+    path.write_text(ADMIN)
+    return path
+
+
+def put(path: Path, content: str | None) -> None:
+    """Make this the content; None: no file."""
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+
+
+def admin(rig: Rig, secret: Path | None = None, name: str = "admin") -> dict[str, Any]:
+    """The section, at a port of its own."""
+    section = {"bind": f"127.0.0.1:{rig.port(name)}"}
+    return section if secret is None else section | {"token": f"file:{secret}"}
+
+
+async def ask(rig: Rig, token: str = ADMIN, name: str = "admin") -> int:
+    """The status of a request for a token."""
+    lines = ["POST /v1/credentials/orders/token HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
+    async with await RawClient.to(rig.port(name)) as client:
+        return (await client.ask("\r\n".join([*lines, "Connection: close", "", ""]).encode())).status
+
+
+async def test_without_its_section_there_is_no_admin_listener(rig: Rig) -> None:
+    sidecar = await rig.start()
+    assert sidecar.admin is None
+
+
+async def test_it_is_served_from_the_start_and_gone_at_the_end(rig: Rig, secret: Path, logs: Logs) -> None:
+    await rig.start(admin=admin(rig, secret))
+    assert await ask(rig) == 200
+    assert await ask(rig, "wrong-admin-token-of-the-test") == 401
+    [line] = logs("started")
+    assert line["admin"] == f"127.0.0.1:{rig.port('admin')}"
+    await rig.stop()
+    assert await refused(rig.port("admin"))
+
+
+async def test_a_start_whose_admin_address_is_taken_leaves_nothing_open(rig: Rig, secret: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        section = {"bind": f"127.0.0.1:{taken.getsockname()[1]}", "token": f"file:{secret}"}
+        with pytest.raises(CannotBind, match="admin cannot listen"):
+            await rig.start_cold(admin=section)
+    assert await refused(rig.port("egress"))
+    assert await refused(rig.port("telemetry"))
+    assert not rig.idp.received
+
+
+@pytest.mark.parametrize("content", [None, "", "short"])
+async def test_a_start_without_a_sound_admin_token_names_it(rig: Rig, secret: Path, content: str | None) -> None:
+    put(secret, content)
+    with pytest.raises(SecretMissing, match=r"^admin\.token: ") as caught:
+        await rig.start_cold(admin=admin(rig, secret))
+    assert caught.value.exit_code == 4
+    assert await refused(rig.port("egress"))
+
+
+async def test_it_comes_moves_and_goes_with_the_configuration(rig: Rig, secret: Path) -> None:
+    await rig.start()
+    assert await reload(rig, admin=admin(rig, secret))
+    first = rig.port("admin")
+    assert await ask(rig) == 200
+    rig.ports.pop("admin")
+    assert await reload(rig, admin=admin(rig, secret))
+    assert await refused(first)
+    assert await ask(rig) == 200
+    assert await status(rig, "/livez") == 200
+    assert await reload(rig)
+    assert await refused(rig.port("admin"))
+    assert rig.sidecar.admin is None
+
+
+async def test_an_unchanged_address_keeps_its_socket_and_takes_over_the_token(rig: Rig, secret: Path) -> None:
+    await rig.start(admin=admin(rig, secret))
+    server = rig.sidecar.admin
+    other = secret.with_name("other")
+    other.write_text(OTHER)
+    assert await reload(rig, admin=admin(rig, other))
+    assert rig.sidecar.admin is server
+    assert (await ask(rig), await ask(rig, OTHER)) == (401, 200)
+    assert await reload(rig, admin=admin(rig))
+    assert (await ask(rig), await ask(rig, OTHER)) == (403, 403)
+
+
+async def test_a_reload_that_cannot_have_it_leaves_everything_as_it_is(rig: Rig, secret: Path) -> None:
+    await rig.start(admin=admin(rig, secret))
+    short = secret.with_name("short")
+    short.write_text("short")
+    assert not await reload(rig, admin=admin(rig, short))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        section = {"bind": f"127.0.0.1:{taken.getsockname()[1]}"}
+        second = {"name": "second", "mode": "forward"}
+        assert not await reload(rig, admin=section, listeners=[FORWARD, second])
+    assert await refused(rig.port("second"))
+    assert await ask(rig) == 200
+    assert rig.value("config_last_reload_successful") == 0
+
+
+async def test_it_is_never_an_upstream(rig: Rig, secret: Path) -> None:
+    rig.names["self.test"] = ["127.0.0.1"]
+    port = rig.port("admin")
+    route = rig.plain_route(name="self", host="self.test", port=port)
+    await rig.start(routes=[route], admin=admin(rig, secret))
+    client = await rig.client()
+    assert (await client.ask(get(f"http://self.test:{port}/v1/credentials"))).reason == "address_denied"
