@@ -15,8 +15,8 @@ config/                 ``model`` o the typed configuration; ``presets`` o the p
 http/                   ``message`` o heads and fields; ``hygiene`` o refuse or normalise; ``h1`` o parser glue;
                         ``intake`` o heads that come in pieces
 oauth/                  ``jws`` o keys and signatures, ``assertion`` o and ``dpop`` o what is signed; ``inputs`` o of a
-                        request, ``grants`` o, ``client_auth`` o its parts; ``token`` o its answer; ``discovery`` o;
-                        ``interactive`` o a person's consent; and ``endpoint``, the only one that does I/O
+                        request, ``grants`` o and ``client_auth`` o its parts; ``answer`` o and the ``token`` o in it;
+                        ``discovery`` o; ``interactive`` o a person's consent; and ``endpoint``, which alone does I/O
 broker/                 ``policy`` o and ``breaker`` o decide; where tokens come from: ``source``, ``idp`` with
                         ``rotation`` of its secrets, ``command``, and ``renewal``, which spends the refresh tokens that
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,

@@ -289,6 +289,8 @@ class TokenRequestError(SidecarError):
         self.oauth_error = oauth_error
         self.http_status = http_status
         self.sent = sent
+        self.successor: object = None
+        """What the answer brought all the same: an ``oauth.token.Successor``, or nothing."""
 
 
 class TerminalTokenError(TokenRequestError):

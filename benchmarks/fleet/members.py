@@ -17,7 +17,8 @@ import structlog
 from sidecar.broker.broker import Broker
 from sidecar.config import model
 from sidecar.errors import TokenUnavailable
-from sidecar.oauth.token import Answer, Expected, parse
+from sidecar.oauth.answer import Answer
+from sidecar.oauth.token import Expected, parse
 from sidecar.runtime import Tasks
 from sidecar.telemetry.metrics import Metrics
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import ServerError, TokenMalformed, TokenRefused, TokenRequestError, TokenTimeout
 from sidecar.oauth import grants
-from sidecar.oauth.token import Answer, Token, bare, json_object, parse
+from sidecar.oauth.answer import Answer, json_object
+from sidecar.oauth.token import Token, bare, parse
 from sidecar.secrets import Secret
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
 from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
+from sidecar.oauth.answer import error_code, json_object
 from sidecar.oauth.dpop import new_key, valid_nonce
 from sidecar.oauth.endpoint import Wire
 from sidecar.oauth.inputs import Inputs
 from sidecar.oauth.jws import signing_key
-from sidecar.oauth.token import error_code, json_object, parse
+from sidecar.oauth.token import parse
 from sidecar.secrets import SecretReference
 from sidecar.telemetry.log import get_logger
 
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 
     from sidecar.config.model import Credential as CredentialConfig
     from sidecar.config.model import Limits
+    from sidecar.oauth.answer import Answer
     from sidecar.oauth.client_auth import TokenRequest
     from sidecar.oauth.discovery import Metadata
     from sidecar.oauth.dpop import ProofKey
     from sidecar.oauth.endpoint import Endpoint
     from sidecar.oauth.grants import Fields
-    from sidecar.oauth.token import Answer, Token
+    from sidecar.oauth.token import Token
     from sidecar.runtime import Clock
     from sidecar.secrets import Secret
     from sidecar.telemetry.metrics import CredentialMeters

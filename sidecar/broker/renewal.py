@@ -37,6 +37,7 @@ from sidecar.errors import (
     TokenRequestError,
 )
 from sidecar.oauth.dpop import ProofKey
+from sidecar.oauth.token import Successor
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -276,11 +277,22 @@ class Renewal:
 
     async def _failed(self, before: Grant, exc: SidecarError) -> SidecarError:
         """What a failed request comes to; the mark goes if nothing was spent."""
+        if isinstance(exc, TokenRequestError) and isinstance(exc.successor, Successor):
+            return await self._keep_successor(before, exc.successor, exc)
         if _is_lost(exc):
             return self._answer_lost(exc) if before.rotates else exc
         if before.spent_at is None:
             await self._save(before)
         return self._refused(before, exc) if isinstance(exc, InvalidGrant) else exc
+
+    async def _keep_successor(self, before: Grant, brought: Successor, exc: SidecarError) -> SidecarError:
+        """The access token is refused (too few scopes, another type), but the answer's refresh token is the one now."""
+        self._lost = 0
+        successor = _rotated(before, brought, self._clock.wall())
+        if successor.refresh_token != before.refresh_token:
+            self._meters.rotations.value += 1
+        await self._save(successor)
+        return exc
 
     def _answer_lost(self, exc: SidecarError) -> SidecarError:
         self._lost += 1
@@ -353,16 +365,35 @@ class Renewal:
 
 def _successor(before: Grant, token: Token, wall: float) -> Grant:
     """The grant after an answer (RFC 6749 section 6): with its refresh token, if it has another one."""
-    ends_at = None if token.refresh_token_lifetime is None else wall + token.refresh_token_lifetime
     after = replace(
         before,
         spent_at=None,
         scope=token.scope or before.scope,
         dpop_key=token.dpop.jwk if token.dpop else before.dpop_key,
     )
-    if not token.refresh_token or token.refresh_token == before.refresh_token:
-        return after if ends_at is None else replace(after, expires_at=ends_at)
-    return replace(after, refresh_token=token.refresh_token, obtained_at=wall, expires_at=ends_at, rotates=True)
+    if token.refresh_token:
+        return _rotated(after, Successor(token.refresh_token, token.refresh_token_lifetime), wall)
+    return (
+        after
+        if token.refresh_token_lifetime is None
+        else replace(after, expires_at=wall + token.refresh_token_lifetime)
+    )
+
+
+def _rotated(before: Grant, brought: Successor, wall: float) -> Grant:
+    """The grant with the refresh token that an answer brought, which may be the same again."""
+    lifetime = brought.refresh_token_lifetime
+    ends_at = None if lifetime is None else wall + lifetime
+    if brought.refresh_token == before.refresh_token:
+        return replace(before, spent_at=None, expires_at=before.expires_at if ends_at is None else ends_at)
+    return replace(
+        before,
+        spent_at=None,
+        refresh_token=brought.refresh_token,
+        obtained_at=wall,
+        expires_at=ends_at,
+        rotates=True,
+    )
 
 
 def _is_lost(exc: SidecarError) -> bool:

@@ -90,6 +90,6 @@ def _execute(name: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    parse = getattr(command, "parse", argparse.ArgumentParser.parse_args)
+    parse = getattr(command, "parse_arguments", argparse.ArgumentParser.parse_args)
     code: int = command.execute(parse(parser, arguments))
     return code

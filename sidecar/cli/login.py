@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sidecar.broker.idp import IdP
+from sidecar.broker.idp import MTLS, IdP
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.store import Grant, TokenStore, new_lineage
 from sidecar.cli import configuration_file
@@ -47,10 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.config.model import Configuration, Credential
+    from sidecar.oauth.answer import Answer
     from sidecar.oauth.discovery import Metadata
     from sidecar.oauth.grants import Fields
     from sidecar.oauth.interactive import DeviceCode, Login, Polling
-    from sidecar.oauth.token import Answer, Token
+    from sidecar.oauth.token import Token
     from sidecar.runtime import Clock
     from sidecar.secrets import Secret
 
@@ -242,13 +243,13 @@ def _report(name: str, grant: Grant, token: Token, store: TokenStore) -> str:
     return "\n".join(lines)
 
 
-def _endpoint(configured: str | None, metadata: Metadata | None, name: str) -> str:
-    """An endpoint as configured, which wins, or as the issuer names it."""
+def _endpoint(configured: str | None, metadata: Metadata | None, name: str, *, mtls: bool = False) -> str:
+    """An endpoint as configured, which wins, or as the issuer names it; ``mtls`` for a client with a certificate."""
     if configured is not None:
         return configured
     if metadata is None:
         raise ConfigurationInvalid(f"there is neither an address of the {name} nor an issuer")
-    return metadata.endpoint(name)
+    return metadata.endpoint(name, mtls=mtls)
 
 
 # --- by authorization code -------------------------------------------------------------------------------------------
@@ -292,7 +293,8 @@ def _browser_text(url: str, login: Login, *, opened: bool) -> str:
 async def _by_device(
     credential: Credential, idp: IdP, metadata: Metadata | None, clock: Clock, options: Options
 ) -> Answer:
-    endpoint = _endpoint(credential.device_authorization_url, metadata, "device_authorization_endpoint")
+    mtls = credential.client_auth in MTLS
+    endpoint = _endpoint(credential.device_authorization_url, metadata, "device_authorization_endpoint", mtls=mtls)
     answer = await idp.post(interactive.device_fields(credential), endpoint)
     device = interactive.parse_device_answer(answer)
     _show(_device_text(device), device.complete_uri or device.verification_uri, options)
@@ -361,8 +363,7 @@ async def revoke(credential: Credential, name: str, *, idp: IdP, store: TokenSto
     if grant is None:
         print(f"The store has no grant of credential {name}: nothing to revoke.")
         return
-    metadata = None if credential.revocation_url else await idp.metadata()
-    url = credential.revocation_url or (metadata.endpoints.get("revocation_endpoint") if metadata else None)
+    url = credential.revocation_url or _revocation_endpoint(await idp.metadata(), mtls=credential.client_auth in MTLS)
     if url is not None:
         interactive.check_revoked(await idp.post(interactive.revocation_fields(grant.refresh_token), url))
     store.remove(name)
@@ -372,3 +373,10 @@ async def revoke(credential: Credential, name: str, *, idp: IdP, store: TokenSto
             "there is no revocation_url, and the issuer names none"
         )
     print(f"The grant of credential {name} is revoked and forgotten.")
+
+
+def _revocation_endpoint(metadata: Metadata | None, *, mtls: bool) -> str | None:
+    name = "revocation_endpoint"
+    if metadata is None or name not in metadata.endpoints:
+        return None
+    return metadata.endpoint(name, mtls=mtls)

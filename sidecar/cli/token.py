@@ -52,7 +52,7 @@ GIT_USER: Final = "x-access-token"
 EXEC_GROUP: Final = "client.authentication.k8s.io"
 _LONGEST_LINE, _MOST_LINES = 8192, 64
 
-parse = argparse.ArgumentParser.parse_intermixed_args
+parse_arguments = argparse.ArgumentParser.parse_intermixed_args
 """git puts what it wants behind everything else."""
 
 

@@ -195,16 +195,22 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
         if key == "issuer" and parts.query:
             found.note((*path, key), "an issuer has no query (RFC 8414 section 2)")
     if credential.redirect_uri is not None:
-        _redirect(found, (*path, "redirect_uri"), credential.redirect_uri)
+        _redirect(found, (*path, "redirect_uri"), credential)
 
 
-def _redirect(found: Found, path: Path, uri: str) -> None:
-    """RFC 8252 section 7.3: the answer comes to this machine, by an address that no resolver decides on."""
-    parts = hosts.url_parts(uri)
-    if parts.scheme == "http" and parts.host == "localhost":
+def _redirect(found: Found, path: Path, credential: Credential) -> None:
+    """RFC 8252 section 7.3: the answer comes to this machine, by an address that no resolver decides on.
+
+    Without a login of ours (``refresh_token``) it is only a field that some providers want to see again.
+    """
+    parts = hosts.url_parts(credential.redirect_uri or "")
+    if credential.grant != "authorization_code":
+        return
+    if parts.host == "localhost":
         found.note(path, "'redirect_uri': write 127.0.0.1 or [::1], not localhost (RFC 8252 section 8.3)")
-    elif parts.scheme == "http" and not hosts.is_loopback(parts.host):
-        found.note(path, "'redirect_uri': http is for 127.0.0.1 and [::1] alone (RFC 8252 section 7.3)")
+    elif parts.scheme != "http" or not hosts.is_loopback(parts.host):
+        message = "'redirect_uri': `sidecar login` listens on this machine: http://127.0.0.1 or http://[::1], any port"
+        found.note(path, f"{message} (RFC 8252 section 7.3)")
 
 
 def _params(found: Found, path: Path, credential: Credential) -> None:

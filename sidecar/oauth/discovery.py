@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from sidecar.errors import TokenMalformed
-from sidecar.oauth.token import json_object, passing_status, retry_hint
+from sidecar.oauth.answer import json_object, passing_status, retry_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.oauth.token import Answer
+    from sidecar.oauth.answer import Answer
 
 OIDC: Final = "/.well-known/openid-configuration"
 RFC8414: Final = "/.well-known/oauth-authorization-server"

@@ -30,8 +30,8 @@ from sidecar.errors import (
     TokenTimeout,
     TokenTLS,
 )
+from sidecar.oauth.answer import Answer
 from sidecar.oauth.discovery import Metadata, metadata, metadata_urls
-from sidecar.oauth.token import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

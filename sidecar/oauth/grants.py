@@ -42,7 +42,7 @@ def token_request(credential: Credential, inputs: Inputs) -> TokenRequest:
     """
     match credential.grant:
         case "client_credentials":  # RFC 6749 section 4.4.2
-            return of_fields([("grant_type", "client_credentials"), *_asked(credential)], credential, inputs)
+            return of_fields([("grant_type", "client_credentials"), *asked(credential)], credential, inputs)
         case "refresh_token" | "authorization_code" | "device_code":
             return of_fields(_refresh(credential, inputs), credential, inputs)
         case "jwt_bearer":
@@ -116,18 +116,18 @@ def _refresh(credential: Credential, inputs: Inputs) -> Fields:
     fields = [("grant_type", "refresh_token"), ("refresh_token", _needed(inputs.refresh_token, "refresh token"))]
     if credential.redirect_uri is not None and (credential.grant == "refresh_token" or "redirect_uri" in sent):
         fields.append(("redirect_uri", credential.redirect_uri))
-    return fields + _asked(credential, with_scope="scope" in sent, with_audience="audience" in sent)
+    return fields + asked(credential, with_scope="scope" in sent, with_audience="audience" in sent)
 
 
 def _jwt_bearer(credential: Credential, inputs: Inputs) -> Fields:
     """RFC 7523 section 2.1."""
     in_assertion = credential.dialect.scope_in == "assertion"
     audience = credential.assertion_audience or inputs.token_url
-    scope = _scope(credential) if in_assertion and credential.scopes else None
+    scope = scope_of(credential) if in_assertion and credential.scopes else None
     own = credential.dialect.own_subject
     statement = bearer_assertion(credential, inputs, audience=audience, scope=scope, own_subject=own)
     fields = [("grant_type", JWT_BEARER), ("assertion", statement)]
-    return fields + _asked(credential, with_scope=not in_assertion)
+    return fields + asked(credential, with_scope=not in_assertion)
 
 
 def _token_exchange(credential: Credential, inputs: Inputs) -> Fields:
@@ -139,13 +139,13 @@ def _token_exchange(credential: Credential, inputs: Inputs) -> Fields:
     ]
     if inputs.actor_token is not None:
         fields += [("actor_token", inputs.actor_token.reveal()), ("actor_token_type", credential.actor_token_type)]
-    return fields + _asked(credential)
+    return fields + asked(credential)
 
 
 def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
     """A platform's own token service: no grant, only a place to ask, and what proves that one may."""
     headers = {**credential.dialect.headers, **_dpop(credential, inputs)}
-    fields = _asked(credential)
+    fields = asked(credential)
     if credential.private_key is not None:
         statement = bearer_assertion(credential, inputs, audience=credential.assertion_audience, own_subject=False)
         headers["Authorization"] = f"Bearer {statement}"
@@ -158,11 +158,11 @@ def _workload(credential: Credential, inputs: Inputs) -> TokenRequest:
     return _encoded(inputs.token_url, fields, headers, credential.dialect)
 
 
-def _asked(credential: Credential, *, with_scope: bool = True, with_audience: bool = True) -> Fields:
+def asked(credential: Credential, *, with_scope: bool = True, with_audience: bool = True) -> Fields:
     """What is asked for besides a token: scopes, audience, and the fields of ``token_params``."""
     fields: Fields = []
     if credential.scopes and with_scope:
-        fields.append(("scope", _scope(credential)))
+        fields.append(("scope", scope_of(credential)))
     if credential.audience is not None and with_audience:
         fields.append(("audience", credential.audience))
     for name, value in credential.token_params.items():
@@ -174,7 +174,7 @@ def _asked(credential: Credential, *, with_scope: bool = True, with_audience: bo
     return fields
 
 
-def _scope(credential: Credential) -> str:
+def scope_of(credential: Credential) -> str:
     dialect = credential.dialect
     first = dialect.first_scopes if credential.impersonation_url else ()
     return ("," if dialect.scope_separator == "comma" else " ").join(first or credential.scopes)

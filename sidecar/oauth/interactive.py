@@ -37,15 +37,17 @@ from sidecar.errors import (
     TransientTokenError,
     UnauthorizedClient,
 )
-from sidecar.oauth.token import Expected, error_code, json_object, parse, passing_status, retry_hint
+from sidecar.oauth.answer import error_code, json_object, passing_status, retry_hint
+from sidecar.oauth.grants import asked, scope_of
+from sidecar.oauth.token import Expected, parse
 from sidecar.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.config.model import Credential
+    from sidecar.oauth.answer import Answer
     from sidecar.oauth.grants import Fields
-    from sidecar.oauth.token import Answer
 
 RANDOM_BYTES: Final = 32
 """256 bit, which RFC 7636 section 7.1 wants of a verifier."""
@@ -123,12 +125,12 @@ def authorization_url(endpoint: str, login: Login, credential: Credential) -> st
         credential.client_id or "",
         "code",
         redirect_uri=login.redirect_uri,
-        scope=_scope(credential),
+        scope=scope_of(credential),
         state=login.state.reveal(),
         code_challenge=create_s256_code_challenge(login.verifier.reveal()),
         code_challenge_method="S256",
         audience=credential.audience,
-        resource=[value for name, value in _extra_fields(credential) if name == "resource"],
+        resource=[value for name, value in asked(credential) if name == "resource"],
     )
     return url
 
@@ -206,7 +208,7 @@ def code_fields(login: Login, code: Secret, credential: Credential) -> Fields:
         ("code", code.reveal()),
         ("redirect_uri", login.redirect_uri),
         ("code_verifier", login.verifier.reveal()),
-        *_extra_fields(credential),
+        *asked(credential, with_scope=False, with_audience=False),
     ]
 
 
@@ -233,9 +235,7 @@ class DeviceCode:
 
 def device_fields(credential: Credential) -> Fields:
     """The device authorization request (RFC 8628 section 3.1), the client's part aside."""
-    fields = [("scope", _scope(credential))] if credential.scopes else []
-    fields += [("audience", credential.audience)] if credential.audience is not None else []
-    return fields + _extra_fields(credential)
+    return asked(credential)
 
 
 def parse_device_answer(answer: Answer) -> DeviceCode:
@@ -270,7 +270,7 @@ def device_token_fields(device: DeviceCode, credential: Credential) -> Fields:
     return [
         ("grant_type", DEVICE_GRANT),
         ("device_code", device.device_code.reveal()),
-        *_extra_fields(credential),
+        *asked(credential, with_scope=False, with_audience=False),
     ]
 
 
@@ -358,16 +358,6 @@ def check_revoked(answer: Answer) -> None:
 
 
 # --- what requests and answers have in common ------------------------------------------------------------------------
-
-
-def _scope(credential: Credential) -> str:
-    return ("," if credential.dialect.scope_separator == "comma" else " ").join(credential.scopes)
-
-
-def _extra_fields(credential: Credential) -> Fields:
-    """``token_params``; a list repeats its field."""
-    pairs = credential.token_params.items()
-    return [(name, one) for name, value in pairs for one in ((value,) if isinstance(value, str) else value)]
 
 
 def _failure(answer: Answer) -> TokenRequestError | None:

@@ -1,14 +1,7 @@
-"""Reads a token endpoint's answer: a token that is safe to put into a header, or one leaf of ``TokenRequestError``.
+"""The token in an answer: one that is safe to put into a header, or one leaf of ``TokenRequestError``.
 
-Decides what counts as a token, how long it lives, and what each failure means. Leaves to ``endpoint`` how the answer
-came in, and to the broker what to do about a failure.
-
-An IdP is trusted to issue tokens, not to be well. A load balancer's page with status 200, an empty body, a clock that
-is hours off, a number in a string are all ordinary, so nothing here raises anything but ``TokenRequestError``, and no
-text of the answer but a well-formed error code ever gets into a message: bodies and descriptions echo secrets.
-
-Failures are *terminal* only if the IdP said so in an OAuth error of its own (RFC 6749 section 5.2). Whatever could come
-from something between us and the IdP is transient: 408, 425, 429, 5xx, redirects, pages, a 4xx without an error code.
+Decides what counts as a token and how long it lives. Leaves to ``answer`` what an answer without one means, and to the
+broker what to do about it. Whatever an IdP puts into its fields, nothing here raises anything but that.
 """
 
 from __future__ import annotations
@@ -19,24 +12,16 @@ import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from sidecar.errors import (
-    InvalidClient,
-    InvalidGrant,
     InvalidScope,
-    RateLimited,
-    ServerError,
     TokenMalformed,
     TokenRefused,
     TokenRequestError,
-    TokenTimeout,
-    UnauthorizedClient,
 )
+from sidecar.oauth.answer import Answer, failure, json_object
 from sidecar.secrets import Secret
 
 if TYPE_CHECKING:
@@ -48,10 +33,6 @@ MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 LONGEST_LIFETIME_SECONDS: Final = 366 * 86400.0
 """A longer one is a unit mixed up (milliseconds, an absolute stamp), not a lifetime."""
 
-_QUOTA_SPENT: Final = re.compile(r"b=[a-z_]+;q=[0-9]+;r=0;t=([0-9]{1,9})(?![0-9])")
-"""An hour's or a day's tokens that are used up, and in how many seconds there will be more.
-https://auth0.com/docs/fine-grained-m2m-token-quotas
-"""
 
 # RFC 6749 appendix A.12 allows visible ASCII and the space, RFC 6750 section 2.1 the narrower b64token. Some issuers
 # use "!" or "|"; a space would split the credentials, so it is out.
@@ -59,69 +40,6 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _SCOPE: Final = re.compile(r"[\x20-\x7e]{1,4096}")
 ABSOLUTE_EXPIRY: Final = ("expires_on", "expires_at", "expireTime", "expirationTimestamp", "expiration", "Expiration")
 """Where providers put the instant of the end; the later ones are Google's, Kubernetes', and those of AWS's commands."""
-# RFC 6749 section 5.2 allows almost any text; every registered code is a lower-case word. "Forbidden" and
-# "Internal Server Error" in a JSON body are what frameworks and gateways write, not an OAuth error.
-_ERROR_CODE: Final = re.compile(r"[a-z][a-z0-9_.:/-]{1,63}")
-
-_TERMINAL: Final[Mapping[str, type[TokenRequestError]]] = {
-    "invalid_client": InvalidClient,
-    "invalid_grant": InvalidGrant,
-    "invalid_scope": InvalidScope,
-    "unauthorized_client": UnauthorizedClient,
-    "invalid_request": TokenRefused,
-    "unsupported_grant_type": TokenRefused,
-    "invalid_target": TokenRefused,  # RFC 8707 section 2
-    "access_denied": TokenRefused,
-}
-CLASSES: Final[Mapping[str, type[TokenRequestError]]] = {
-    "invalid_client": InvalidClient,
-    "invalid_grant": InvalidGrant,
-    "invalid_scope": InvalidScope,
-    "unauthorized_client": UnauthorizedClient,
-    "refused": TokenRefused,
-    "transient": ServerError,
-}
-"""What a provider's own error codes may stand for (``dialect.errors``)."""
-_TRANSIENT: Final[Mapping[str, type[TokenRequestError]]] = {
-    "temporarily_unavailable": ServerError,
-    "server_error": ServerError,
-    "internal_failure": ServerError,  # Google's token endpoint
-    "slow_down": RateLimited,  # RFC 8628 section 3.5
-}
-# A code we do not know counts as the IdP's own word only with the statuses OAuth uses (and 200, as GitHub does):
-# {"error": "not_found"} with 404 or {"error": "forbidden"} with 403 is what a gateway says.
-_OAUTH_STATUSES: Final = frozenset({200, 400, 401})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an endpoint sent back.
-
-    Args:
-        headers: field names in lower case; of repeated fields the first.
-        sent_at: when the request was sent, on ``Clock.now()``.
-        wall: Unix time when the answer's head came in.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    sent_at: float
-    wall: float
-
-    @property
-    def server_time(self) -> float:
-        """Unix time by the server's ``Date`` (RFC 9110 section 6.6.1), by our own clock without one."""
-        return _http_date(self.headers.get("date", "")) or self.wall
-
-    @property
-    def clock_skew(self) -> float | None:
-        """Seconds by which the server's clock is ahead of ours; None without ``Date``, 0 within its whole second."""
-        date = _http_date(self.headers.get("date", ""))
-        if date is None:
-            return None
-        least, most = date - self.wall, date + 1.0 - self.wall
-        return 0.0 if least <= 0.0 <= most else least if least > 0 else most
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +91,34 @@ class Token:
     """The key it is bound to (RFC 9449)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A refresh token without its access token, which was refused."""
+
+    refresh_token: Secret
+    refresh_token_lifetime: float | None
+
+
 def parse(answer: Answer, expected: Expected) -> Token:
     """The token in an answer of a token endpoint (RFC 6749 section 5.1).
 
     Raises:
-        TokenRequestError: one of its leaves; see the module's text for which.
+        TokenRequestError: one of its leaves. If the answer had a token that is refused here, and a refresh token beside
+            it, that one is in ``successor``: the old one is spent all the same.
     """
     fields = _fields(answer, expected)
-    if (error := _failure(answer, fields, expected.errors)) is not None:
+    if (error := failure(answer, fields, expected.errors)) is not None:
         raise error
     assert fields is not None  # noqa: S101 - an answer without fields is a failure
+    try:
+        return _token(fields, answer, expected)
+    except TokenRequestError as exc:
+        if (refresh_token := _refresh_token(fields)) is not None:
+            exc.successor = Successor(refresh_token, _refresh_lifetime(fields))
+        raise
+
+
+def _token(fields: Mapping[str, object], answer: Answer, expected: Expected) -> Token:
     fields, name = _around(fields, expected.token_field)
     value = _token_value(fields, name, answer.status)
     _check_type(fields, expected, answer.status)
@@ -198,7 +134,7 @@ def parse(answer: Answer, expected: Expected) -> Token:
         missing,
         refresh_in=_hint(fields.get("refresh_in")),
         refresh_token=_refresh_token(fields),
-        refresh_token_lifetime=_hint(fields.get("refresh_token_expires_in", fields.get("refresh_expires_in"))),
+        refresh_token_lifetime=_refresh_lifetime(fields),
         scope=scope if isinstance(scope, str) and _SCOPE.fullmatch(scope) else None,
     )
 
@@ -218,108 +154,10 @@ def bare(value: Secret, *, sent_at: float, wall: float, default_ttl: float = mat
     return Token(value, sent_at, seconds)
 
 
-def retry_hint(answer: Answer) -> float | None:
-    """Seconds the server asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3), else what rate limits say."""
-    after = answer.headers.get("retry-after", "").strip()
-    if after.isascii() and after.isdigit():
-        return float(after[:9])
-    if (date := _http_date(after)) is not None:
-        return max(0.0, date - answer.server_time)
-    reset = answer.headers.get("x-rate-limit-reset", "").strip()  # Unix time: Okta's rate limits
-    if not reset and answer.headers.get("x-ratelimit-remaining", "").strip() == "0":
-        reset = answer.headers.get("x-ratelimit-reset", "").strip()  # likewise: GitHub's and Auth0's, in every answer
-    if reset.isascii() and reset.isdigit():
-        return max(0.0, float(reset[:12]) - answer.server_time)
-    if spent := _QUOTA_SPENT.findall(answer.headers.get("auth0-client-quota-limit", "")):
-        return max(map(float, spent))
-    # Azure's metadata service says so when it is updated, and is back within 70 s (its documentation of retries).
-    return 70.0 if answer.status == 410 else None
-
-
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def _failure(
-    answer: Answer, fields: Mapping[str, object] | None, aliases: Mapping[str, str]
-) -> TokenRequestError | None:
-    """The error in an answer, whatever its status: some IdPs send errors with 200. None if it may hold a token."""
-    code = error_code(fields)
-    foreign = fields is not None and not isinstance(fields.get("error"), str)
-    kind, detail = _classify(answer.status, code, aliases, readable=fields is not None, foreign=foreign)
-    if kind is None:
-        return None
-    return kind(detail, retry_after_seconds=retry_hint(answer), oauth_error=code, http_status=answer.status)
-
-
-def _classify(
-    status: int, code: str | None, aliases: Mapping[str, str], *, readable: bool, foreign: bool
-) -> tuple[type[TokenRequestError] | None, str]:
-    said = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
-    if (kind := passing_status(status)) is not None:
-        return kind, f"the IdP answered {said}"
-    alias = aliases.get(f"{status} {code}") or aliases.get(str(status) if code is None else code)
-    if alias is not None:
-        return CLASSES[alias], f"the IdP answered {said}"
-    unknown = None if foreign else _unknown(status)  # what is no OAuth error counts where the dialect knows it
-    if code is not None and (kind := _TRANSIENT.get(code) or _TERMINAL.get(code) or unknown) is not None:
-        return kind, f"the IdP answered {said}"
-    if not 200 <= status <= 299:
-        return TokenMalformed, f"the IdP's address answered HTTP {status} without an OAuth error"
-    if not readable:
-        return TokenMalformed, f"HTTP {status} without a JSON object in it"
-    return None, ""
-
-
-def _unknown(status: int) -> type[TokenRequestError] | None:
-    return TokenRefused if status in _OAUTH_STATUSES else None
-
-
-def passing_status(status: int) -> type[TokenRequestError] | None:
-    """The transient leaf for a status that means trouble whoever sent it; None for all others."""
-    match status:
-        case 429:
-            return RateLimited
-        case 408:
-            return TokenTimeout
-        case 425:
-            return ServerError
-        case _:
-            return ServerError if status >= 500 else None
-
-
-def error_code(fields: Mapping[str, object] | None) -> str | None:
-    """The error code in an answer, in lower case; None if there is none, or what stands there is no code.
-
-    Beside RFC 6749's ``error`` these are read: an object there with a ``status`` (Google's APIs), ``errorCode`` (Okta's
-    and Salesforce's APIs), and a transient code in ``error_description``, where Google's token endpoint may put it.
-    """
-    if not fields:
-        return None
-    code = fields.get("error")
-    if isinstance(code, dict):
-        code = _lower(code.get("status"))
-    elif code in (None, ""):
-        code = _lower(fields.get("errorCode"))
-    if not isinstance(code, str) or not _ERROR_CODE.fullmatch(code):
-        return None
-    description = fields.get("error_description")
-    return description if isinstance(description, str) and description in _TRANSIENT else code
-
-
 # --- the fields of a token -------------------------------------------------------------------------------------------
-
-
-def json_object(body: bytes) -> Mapping[str, object] | None:
-    """The body as a JSON object, whatever its Content-Type says; None if it is none."""
-    try:
-        value = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _lower(code: object) -> object:
-    return code.lower() if isinstance(code, str) else code
 
 
 def _fields(answer: Answer, expected: Expected) -> Mapping[str, object] | None:
@@ -363,6 +201,11 @@ def _refresh_token(fields: Mapping[str, object]) -> Secret | None:
     value = fields.get("refresh_token")
     usable = isinstance(value, str) and len(value) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(value)
     return Secret(value) if isinstance(value, str) and usable else None
+
+
+def _refresh_lifetime(fields: Mapping[str, object]) -> float | None:
+    """Its seconds, as GitHub and as Keycloak call them."""
+    return _hint(fields.get("refresh_token_expires_in", fields.get("refresh_expires_in")))
 
 
 def _hint(value: object) -> float | None:
@@ -483,11 +326,3 @@ def _until_exp(claims: Mapping[str, object], wall: float) -> float:
     exp = _number(claims["exp"])
     iat = _number(claims.get("iat"))
     return exp - wall if math.isnan(iat) else min(exp - wall, exp - iat)
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

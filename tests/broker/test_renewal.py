@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from sidecar.broker import renewal
@@ -17,10 +18,12 @@ from sidecar.broker.store import Grant, fingerprint
 from sidecar.config.model import Limits
 from sidecar.errors import (
     InvalidGrant,
+    InvalidScope,
     LoginNeeded,
     SecretMissing,
     StoreLocked,
     StoreUnusable,
+    TokenMalformed,
 )
 from sidecar.oauth.dpop import ProofKey
 from sidecar.secrets import Secret
@@ -402,3 +405,28 @@ async def test_a_folder_that_cannot_be_used_is_a_failure_without_a_request(rig: 
         await rig.source().fetch()
     assert rig.presented == []
     rig.store.path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        ({"scope": "other"}, InvalidScope),
+        ({"token_type": "mac"}, TokenMalformed),
+        ({"access_token": "two words"}, TokenMalformed),
+        ({"expires_in": -1}, TokenMalformed),
+    ],
+)
+async def test_the_refresh_token_beside_a_token_that_is_refused_is_kept_all_the_same(
+    rig: Rig, odd: dict[str, Any], kind: type[Exception]
+) -> None:
+    rig.policy(Refreshing(grace=0.0))
+    rig.store.write("orders", grant(rig.idp.login("client", scope="read"), rotates=True))
+    rig.config = msgspec.structs.replace(rig.config, required_scopes=("read",))
+    rig.idp.script(Step(fields=odd), Step(fields=odd))
+    source = rig.source()
+    for count in (1, 2):
+        with pytest.raises(kind):
+            await source.fetch()
+        assert rig.meters.rotations.value == count
+        assert rig.on_disk.spent_at is None
+    assert (await source.fetch()).value.reveal() == rig.idp.issued[-1]

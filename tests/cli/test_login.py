@@ -478,3 +478,18 @@ async def test_nothing_to_revoke_is_no_error(desk: Desk, capsys: pytest.CaptureF
     await desk.revoke(desk.config())
     assert "nothing to revoke" in capsys.readouterr().out
     assert not desk.provider.received
+
+
+async def test_a_client_with_a_certificate_goes_where_one_is_asked_for(desk: Desk) -> None:
+    """RFC 8705 section 5: each of the endpoints that it talks to itself may have another address for that."""
+    elsewhere = desk.provider.issuer.replace("127.0.0.1", "localhost")
+    paths = {"device_authorization_endpoint": "device_authorization", "revocation_endpoint": "revoke"}
+    aliases = {name: f"{elsewhere}/{path}" for name, path in paths.items()}
+    desk.provider.metadata = {"mtls_endpoint_aliases": aliases}
+    desk.store.write(NAME, stored_grant())
+    await desk.revoke(desk.config(client_auth="tls_client_auth"))
+    desk.provider.script(Step(status=400, fields={"error": "invalid_scope"}), endpoint="device_authorization")
+    with pytest.raises(InvalidScope):
+        await desk.log_in(desk.config("device_code", client_auth="tls_client_auth"))
+    hosts = [urlsplit(request.url).hostname for path in paths.values() for request in desk.requests(path)]
+    assert hosts == ["localhost", "localhost"]

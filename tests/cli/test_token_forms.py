@@ -82,7 +82,7 @@ def test_every_line_that_is_documented_is_right_use() -> None:
     lines = re.findall(r"sidecar token ([^|#)\n]+)", shown("sh"))
     assert len(lines) == 3
     for line in lines:
-        assert token.parse(parser, shlex.split(line)).credential == "orders"
+        assert token.parse_arguments(parser, shlex.split(line)).credential == "orders"
 
 
 # --- kubectl ----------------------------------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ def test_an_issuer_with_more_to_tell_may_stand_beside_the_address_it_pins(messag
     ("uri", "says"),
     [
         ("http://localhost:7171/cb", "write 127.0.0.1 or [::1]"),
-        ("http://10.0.0.1/cb", "http is for 127.0.0.1 and [::1] alone"),
+        ("http://10.0.0.1/cb", "listens on this machine"),
+        ("https://app.example.com/cb", "listens on this machine"),
     ],
 )
 def test_the_answer_to_a_login_comes_to_this_machine(uri: str, says: str, messages: Messages) -> None:

@@ -23,6 +23,7 @@ Judge = Callable[[str], str]
 class Authority:
     """A test CA: the file that a route names as ``ca_file``, and the TLS of a server it vouches for."""
 
+    ca: trustme.CA
     ca_file: Path
     server: ssl.SSLContext
 
@@ -34,7 +35,15 @@ class Authority:
         ca.cert_pem.write_to_path(str(ca_file))
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca.issue_cert("localhost", "127.0.0.1").configure_cert(server)
-        return cls(ca_file, server)
+        return cls(ca, ca_file, server)
+
+    def files_for(self, *names: str, folder: Path) -> tuple[Path, Path]:
+        """A certificate for these names and its key, written into the folder under the first of them."""
+        leaf = self.ca.issue_cert(*names)
+        certificate, key = folder / f"{names[0]}.pem", folder / f"{names[0]}-key.pem"
+        leaf.cert_chain_pems[0].write_to_path(str(certificate))
+        leaf.private_key_pem.write_to_path(str(key))
+        return certificate, key
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from tests.end_to_end.node_packages import CURL, IN_CI, NODE, missing, needs_node
 from tests.end_to_end.origin import VALID, Authority, Origin
 from tests.end_to_end.programs import Program, clean_environment
 from tests.end_to_end.waiting import until
@@ -34,28 +34,13 @@ if TYPE_CHECKING:
     from tests.end_to_end.sidecar_process import Configuration, SidecarProcess
 
 HERE: Final = Path(__file__).parent
-NODE: Final = shutil.which("node")
-CURL: Final = shutil.which("curl")
-IN_CI: Final = bool(os.environ.get("CI"))
 TRAFFIC_SECONDS: Final = float(os.environ.get("END_TO_END_SECONDS", "60" if IN_CI else "15"))
 RATE: Final = 20
 LIFETIME_SECONDS: Final = 6
 SECRET: Final = "s3cret/with:odd chars&+%"
 """RFC 6749 section 2.3.1 form-encodes it inside Basic; a client that does not is refused."""
 
-
-def why_not() -> str | None:
-    """The reason for which this file cannot run here; None when it can."""
-    if NODE is None:
-        return "Node.js is not installed"
-    if not (HERE / "node" / "node_modules" / "oidc-provider").exists():
-        return "the npm packages are not installed (npm ci in tests/end_to_end/node)"
-    return None if CURL else "curl is not installed"
-
-
-# In CI only a machine without Node is excused: what an install step forgot is a failure there.
-EXCUSED: Final = why_not() is not None and (NODE is None or not IN_CI)
-pytestmark = [pytest.mark.node, pytest.mark.skipif(EXCUSED, reason=why_not() or "")]
+pytestmark = needs_node(curl=True)
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------
@@ -105,7 +90,7 @@ class Provider(Program):
 
 @pytest.fixture
 async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
-    assert why_not() is None, why_not()
+    assert missing(curl=True) is None, missing(curl=True)
     async with Provider(tmp_path) as provider:
         await until(lambda: provider.listening, "oidc-provider starts")
         yield provider

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sidecar.errors import RateLimited, ServerError, TokenMalformed
+from sidecar.oauth.answer import Answer
 from sidecar.oauth.discovery import metadata, metadata_urls
-from sidecar.oauth.token import Answer
 
 ISSUER = "https://idp.test/tenant"
 

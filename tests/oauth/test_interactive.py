@@ -25,6 +25,7 @@ from sidecar.errors import (
     UnauthorizedClient,
 )
 from sidecar.oauth import interactive
+from sidecar.oauth.answer import Answer
 from sidecar.oauth.interactive import (
     DeviceCode,
     Login,
@@ -34,7 +35,6 @@ from sidecar.oauth.interactive import (
     check_callback,
     parse_device_answer,
 )
-from sidecar.oauth.token import Answer
 from sidecar.secrets import Secret
 
 REDIRECT = "http://127.0.0.1:8400/callback"

@@ -23,7 +23,8 @@ from sidecar.errors import (
     TransientTokenError,
     UnauthorizedClient,
 )
-from sidecar.oauth.token import Answer, Expected, Token, bare, parse, retry_hint
+from sidecar.oauth.answer import Answer, retry_hint
+from sidecar.oauth.token import Expected, Token, bare, parse
 from sidecar.secrets import Secret
 
 WALL = 1_800_000_000.0

@@ -17,7 +17,8 @@ from sidecar.errors import (
     TokenRefused,
     UnauthorizedClient,
 )
-from sidecar.oauth.token import Answer, Expected, parse, retry_hint
+from sidecar.oauth.answer import Answer, retry_hint
+from sidecar.oauth.token import Expected, parse
 from sidecar.secrets import Secret
 from tests.oauth.test_token import WALL, jwt
 

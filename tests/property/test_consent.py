@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import BadRequest, LoginNeeded, TokenRefused, TokenRequestError
+from sidecar.oauth.answer import Answer
 from sidecar.oauth.interactive import (
     Login,
     Polling,
@@ -19,7 +20,6 @@ from sidecar.oauth.interactive import (
     check_revoked,
     parse_device_answer,
 )
-from sidecar.oauth.token import Answer
 
 DEVICE: Final[dict[str, object]] = {
     "device_code": "device-secret",

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import TokenRequestError
+from sidecar.oauth.answer import Answer
 from sidecar.oauth.discovery import metadata
-from sidecar.oauth.token import LONGEST_LIFETIME_SECONDS, Answer, Expected, Token, parse
+from sidecar.oauth.token import LONGEST_LIFETIME_SECONDS, Expected, Token, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
