@@ -137,6 +137,7 @@ class Renewal:
         self._seen: FileStamp | None = None
         self._on_disk: str | None = None
         """The lineage that was on disk at the last look."""
+        self._closing = False
         self._lineage: str | None = None
         self._lost = 0
         """Answers lost in a row, of those that this lineage was owed by this process."""
@@ -197,11 +198,19 @@ class Renewal:
         return outcome
 
     def close(self) -> None:
-        """Let another process have the grant, at the latest when the answer has come that is still under way."""
+        """Let another process have the grant, at the latest when the answer has come that is still under way.
+
+        What the disk has not taken is offered to it once more: who replaces this source knows nothing of it.
+        """
         for task in (self._spending, self._saving):
             if task is not None and not task.done():
                 task.add_done_callback(lambda _: self.close())
                 return
+        if self._unsaved is not None and not self._closing:
+            self._closing = True
+            self._saving = self._tasks.spawn(f"store:{self._name}", self._save(self._unsaved))
+            self._saving.add_done_callback(lambda _: self.close())
+            return
         self._disk.shutdown(wait=False)
         if self._ownership is not None:
             self._ownership.close()

@@ -178,3 +178,21 @@ async def test_what_is_still_being_written_has_an_owner(
     source.close()
     with pytest.raises(StoreLocked):
         rig.store.own("orders")
+
+
+async def test_what_the_disk_did_not_take_is_offered_once_more_at_the_end(
+    rig: Rig, broken_disk: Callable[[bool], None]
+) -> None:
+    rig.log_in()
+    source = rig.source()
+    broken_disk(True)
+    await source.fetch()
+    before = rig.on_disk
+    broken_disk(False)
+    source.close()
+    async with asyncio.timeout(30):
+        while "store:" in repr(rig.tasks):
+            await asyncio.sleep(0)
+    assert rig.on_disk.refresh_token != before.refresh_token
+    await rig.source().fetch()
+    assert len(set(rig.presented)) == 2
