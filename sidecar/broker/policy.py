@@ -27,6 +27,9 @@ FIRST_REFRESH_FROM: Final = 0.3
 its tokens together when the IdP is back, would ask together again."""
 LATEST_FRACTION: Final = 0.95
 """Whatever the configuration says, a refresh comes before the token's end."""
+SHORTEST_WISH_SECONDS: Final = 30.0
+"""A provider's wish for an earlier refresh is a mistake of units or worse: successes are free, so nothing else would
+keep us from asking as fast as it answers."""
 SAME_TOKEN_SECONDS: Final = 1.0
 """Least distance between two requests that an IdP answers with the same token."""
 BACKOFF_BASE_SECONDS: Final = 0.5
@@ -144,6 +147,7 @@ def refresh_at(
     earliest, latest = window.bounds(first=first)
     moments = (math.inf, math.inf) if math.isinf(lifetime) else (lifetime * earliest, lifetime * latest)
     if refresh_in is not None:
+        refresh_in = max(refresh_in, SHORTEST_WISH_SECONDS)
         wished = refresh_in, refresh_in * (1.0 + latest - earliest)
         moments = min(moments[0], wished[0]), min(moments[1], wished[1])
     return math.inf if math.isinf(moments[1]) else sent_at + uniform(*moments)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sidecar.broker.idp import MTLS, IdP
+from sidecar.broker.idp import MTLS, IdP, party
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.store import Grant, TokenStore, new_lineage
 from sidecar.cli import configuration_file
@@ -207,12 +207,12 @@ async def log_in(
     else:
         answer = await _by_browser(credential, idp, metadata, options)
     token = parse_token(answer, grants.expected(credential))
-    grant = _grant(token, idp, obtained_at=answer.wall)
+    grant = _grant(token, idp, obtained_at=answer.wall, party=party(credential))
     store.write(name, grant)
     print(_report(name, grant, token, store))
 
 
-def _grant(token: Token, idp: IdP, *, obtained_at: float) -> Grant:
+def _grant(token: Token, idp: IdP, *, obtained_at: float, party: str) -> Grant:
     if token.refresh_token is None:
         raise LoginNeeded(f"the provider gave no refresh token, so nothing was stored: {_HOW_TO_GET_ONE}")
     lifetime = token.refresh_token_lifetime
@@ -226,6 +226,7 @@ def _grant(token: Token, idp: IdP, *, obtained_at: float) -> Grant:
         spent_at=None,
         seed=None,
         dpop_key=None if idp.dpop is None else idp.dpop.jwk,
+        party=party,
     )
 
 
@@ -357,12 +358,15 @@ async def revoke(credential: Credential, name: str, *, idp: IdP, store: TokenSto
 
     Raises:
         TokenRequestError: the provider did not revoke it: it is still stored, so that this can be tried again.
-        ConfigurationInvalid: there is nowhere to revoke it: it is forgotten all the same.
+        ConfigurationInvalid: there is nowhere to revoke it: it is forgotten all the same. Or it is another provider's,
+            who is not the configured one and gets to see nothing of it: it is kept.
     """
     grant = store.read(name)
     if grant is None:
         print(f"The store has no grant of credential {name}: nothing to revoke.")
         return
+    if grant.party not in (None, party(credential)):
+        raise ConfigurationInvalid(f"the grant of credential {name} is of {grant.party}, not of the one configured now")
     url = credential.revocation_url or _revocation_endpoint(await idp.metadata(), mtls=credential.client_auth in MTLS)
     if url is not None:
         interactive.check_revoked(await idp.post(interactive.revocation_fields(grant.refresh_token), url))

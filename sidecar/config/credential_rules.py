@@ -114,6 +114,7 @@ def check(found: Found) -> None:
             continue
         _grant(found, path, credential)
         _urls(found, path, credential)
+        _combinations(found, path, credential)
         _params(found, path, credential)
         _refresh(found, path, credential)
         _certificate_key(found, path, credential)
@@ -196,6 +197,16 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
             found.note((*path, key), "an issuer has no query (RFC 8414 section 2)")
     if credential.redirect_uri is not None:
         _redirect(found, (*path, "redirect_uri"), credential)
+
+
+def _combinations(found: Found, path: Path, credential: Credential) -> None:
+    """Keys that are right each, and wrong together."""
+    if credential.dialect.method == "GET" and credential.grant not in (None, "workload"):
+        why = "GET would write the request's secrets into its address: only grant: workload has none there"
+        found.note((*path, "dialect", "method"), f"'method': {why}")
+    if credential.dpop and credential.impersonation_url is not None:
+        why = "the token of 'impersonation_url' is bound to no key, and the one it is asked for with would be"
+        found.note((*path, "dpop"), f"'dpop': {why}", at_key=True)
 
 
 def _redirect(found: Found, path: Path, credential: Credential) -> None:

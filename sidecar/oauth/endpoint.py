@@ -146,7 +146,8 @@ class Endpoint:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=100),
+                # No limit: each credential has one request under way, and an IdP that hangs stops nobody else's.
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,

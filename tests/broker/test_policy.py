@@ -81,6 +81,14 @@ def test_a_providers_own_moment_is_the_earliest_and_not_the_same_for_all() -> No
     assert first == pytest.approx(0.3 * 3600.0)
 
 
+@pytest.mark.parametrize("wish", [1e-9, 0.001, 5.0])
+def test_a_wish_for_the_next_moment_is_not_fulfilled(wish: float) -> None:
+    soon = policy.refresh_at(WINDOW, sent_at=0.0, lifetime=3600.0, first=False, uniform=lowest, refresh_in=wish)
+    assert soon == policy.SHORTEST_WISH_SECONDS
+    short = policy.refresh_at(WINDOW, sent_at=0.0, lifetime=10.0, first=False, uniform=highest, refresh_in=wish)
+    assert short == policy.refresh_at(WINDOW, sent_at=0.0, lifetime=10.0, first=False, uniform=highest)
+
+
 def test_a_providers_own_moment_counts_for_a_token_without_end_and_not_behind_the_window() -> None:
     def planned(lifetime: float, refresh_in: float) -> float:
         return policy.refresh_at(

@@ -191,6 +191,22 @@ def test_loopback_and_metadata_services_may_speak_http(host: str, messages: Mess
     assert messages(credential(*IDP, f"token_url: http://{host}/token")) == []
 
 
+def test_a_secret_never_stands_in_an_address(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "dialect: {method: GET}")) == [
+        "8: 'method': GET would write the request's secrets into its address: only grant: workload has none there"
+    ]
+    workload = ("grant: workload", "token_url: https://platform.example.com/token", "subject_token: env:TOKEN")
+    assert messages(credential(*workload, "dialect: {method: GET}")) == []
+
+
+def test_a_token_that_another_one_asks_for_is_bound_to_no_key(messages: Messages) -> None:
+    second = "impersonation_url: https://iam.example.com/a:generateAccessToken"
+    assert messages(credential(*COMPLETE, second, "dpop: true")) == [
+        "9: 'dpop': the token of 'impersonation_url' is bound to no key, and the one it is asked for with would be"
+    ]
+    assert messages(credential(*COMPLETE, second)) == []
+
+
 def test_an_issuer_has_no_query(messages: Messages) -> None:
     assert messages(credential(*IDP, "issuer: https://idp.example.com/?tenant=a")) == [
         "7: an issuer has no query (RFC 8414 section 2)"
