@@ -36,7 +36,8 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
 read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command; ``callback``, where the browser of a login comes back to
+cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
+                        that commands share, and ``client_settings``, what a client's environment says
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

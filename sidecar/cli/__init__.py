@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
     "login": "give a person's consent for a credential, or take it back",
+    "exec": "run one command with a sidecar of its own, for CI jobs",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
