@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
     "login": "give a person's consent for a credential, or take it back",
     "exec": "run one command with a sidecar of its own, for CI jobs",
+    "env": "print the variables by which an app finds the sidecar",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",

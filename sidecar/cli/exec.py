@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import secrets
 import signal
 import ssl
@@ -209,7 +208,7 @@ def _ways(sidecar: Sidecar) -> dict[str, str]:
     if configuration.interception is not None:
         found |= {"HTTPS_PROXY": proxy, "https_proxy": proxy}
     for listener in reverse:
-        name = f"TOKEN_SIDECAR_{re.sub(r'[^A-Za-z0-9]', '_', listener.name).upper()}"
+        name = client_settings.listener_variable(listener.name)
         way = (
             {f"{name}_SOCKET": listener.bind.path}
             if listener.bind.is_unix

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.cli.client_settings import BESIDE, no_proxy
+from sidecar.cli.client_settings import ALIASES, BESIDE, CLIENTS, as_java_patterns, listener_variable, no_proxy
 from sidecar.config import load
 
 if TYPE_CHECKING:
@@ -72,3 +72,19 @@ def test_an_entry_that_covers_a_route_is_left_out(entry: str, host: str) -> None
 )
 def test_an_entry_that_covers_no_route_is_kept(entry: str, host: str) -> None:
     assert entry in entries(entry, host)
+
+
+def test_java_writes_the_exceptions_with_stars_and_bars() -> None:
+    entries = "localhost,127.0.0.1,::1,.svc,*.example.org,intra.example.org,10.0.0.0/8,*"
+    assert as_java_patterns(entries) == (
+        "localhost|127.0.0.1|[::1]|*.svc|*.example.org|intra.example.org|*.intra.example.org"
+    )
+
+
+def test_the_variable_of_a_listener_has_no_character_that_a_shell_does_not_take() -> None:
+    assert listener_variable("or-ders.v1:x/y") == "TOKEN_SIDECAR_OR_DERS_V1_X_Y"
+
+
+def test_every_other_name_leads_to_a_client() -> None:
+    assert set(ALIASES.values()) <= set(CLIENTS)
+    assert not ALIASES.keys() & CLIENTS.keys()
