@@ -22,7 +22,8 @@ broker/                 ``policy`` o and ``breaker`` o decide; where tokens come
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
                         ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
-                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; told beforehand: ``question`` o,
+                        ``explaining`` o; what is known of it: ``account``,
                         ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
