@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
 import signal
 import sys
@@ -20,8 +19,9 @@ from sidecar.cli import main
 from sidecar.cli.client_settings import ADDED, BUNDLES
 from sidecar.cli.exec import NOT_FOUND, NOT_RUNNABLE
 from sidecar.simulation.idp import Step
+from tests.cli.terminal import Terminal
 from tests.cli.token_command import SECONDS, Done, ended, write
-from tests.end_to_end.programs import Program, clean_environment
+from tests.end_to_end.programs import Program
 from tests.end_to_end.waiting import until
 from tests.proxy.conftest import rig, trust  # noqa: F401 - fixtures
 
@@ -267,18 +267,11 @@ async def test_ctrl_c_on_a_terminal_reaches_the_command_once(rig: Rig, tmp_path:
         "signal.pause()\n"
         "print('end', len(seen) + (signal.sigtimedwait({signal.SIGINT}, 0.3) is not None), file=out)"
     )
-    pid, terminal = pty.fork()
-    if not pid:
-        words = command(rig, sys.executable, "-c", counting)
-        os.execve(words[0], words, clean_environment())
-    try:
+    async with Terminal(command(rig, sys.executable, "-c", counting)) as terminal:
         await until(lambda: told.exists() and "ready" in told.read_text(), "the command runs", seconds=SECONDS)
-        os.write(terminal, b"\x03")
-        await until(lambda: "end" in told.read_text(), "the command heard of it", seconds=SECONDS)
+        terminal.type(b"\x03")
+        assert await terminal.exit_code(seconds=SECONDS) == 0
         assert told.read_text() == "ready\nend 1\n"
-    finally:
-        os.close(terminal)
-        await asyncio.to_thread(os.waitpid, pid, 0)
 
 
 # --- no token ---------------------------------------------------------------------------------------------------------
