@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from sidecar.admin.client import AdminClient, may_pass, read_metrics
 from sidecar.cli import configuration_file
-from sidecar.cli.arguments import add_config
+from sidecar.cli.arguments import add_config, seconds_within
 from sidecar.cli.status_table import Look, counted, for_programs, lines
-from sidecar.config import load, scalars
+from sidecar.config import load
 from sidecar.config.model import Bind
 from sidecar.errors import ConfigurationInvalid, TokenConnect, TransientTokenError
 
@@ -39,7 +39,7 @@ exit codes: 0 every credential has a usable token, 2 usage, 3 configuration, 5 n
 UNREACHABLE, TO_BE_MENDED = 5, 6
 ANSWER_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 2.0
-SHORTEST_WATCH, LONGEST_WATCH = 0.1, 3600.0
+_PAUSE: Final = seconds_within(0.1, 3600.0, "it looks again after 100ms at least and 1h at most")
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 """Drawn over in place, so that nothing flickers (ECMA-48: CUP, EL, ED)."""
 
@@ -55,20 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch",
         nargs="?",
         const=WATCH_SECONDS,
-        type=_pause,
+        type=_PAUSE,
         metavar="TIME",
         help="look again and again, until Ctrl-C (default: each 2s)",
     )
-
-
-def _pause(text: str) -> float:
-    try:
-        seconds = scalars.duration(f"{text}s" if text.isdigit() else text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    if not SHORTEST_WATCH <= seconds <= LONGEST_WATCH:
-        raise argparse.ArgumentTypeError("it looks again after 100ms at least and 1h at most")
-    return seconds
 
 
 def _admin(text: str) -> Bind:

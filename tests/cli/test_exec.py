@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -189,6 +190,21 @@ async def test_the_bundle_holds_what_was_trusted_before_and_is_gone_at_the_end(r
     assert not await asyncio.to_thread(Path(path).exists)
 
 
+async def test_without_a_folder_for_the_ca_nothing_is_begun(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(rig, routes=[rig.route(host="localhost", intercept=True)], interception=rig.interception("localhost"))
+    monkeypatch.setattr(tempfile, "tempdir", "/absent")
+    assert await asyncio.to_thread(main, ["exec", "-c", str(rig.file), "--", "true"]) == 2
+    assert "TMPDIR" in capsys.readouterr().err
+
+
+async def test_a_configuration_of_base_urls_alone_has_a_proxy_all_the_same(rig: Rig) -> None:
+    write(rig, listeners=[{"name": "exec", "mode": "reverse", "upstream": f"http://localhost:{rig.plain.port}"}])
+    found = await environment_of(rig)
+    assert found["HTTP_PROXY"].rpartition(":")[2] != found["TOKEN_SIDECAR_EXEC_URL"].rpartition(":")[2]
+
+
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +288,30 @@ async def test_ctrl_c_on_a_terminal_reaches_the_command_once(rig: Rig, tmp_path:
         terminal.type(b"\x03")
         assert await terminal.exit_code(seconds=SECONDS) == 0
         assert told.read_text() == "ready\nend 1\n"
+
+
+ORPHANED: Final = """
+import asyncio, ctypes, os, subprocess
+from sidecar.cli.exec import reap_orphans
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as the first process of a container has it
+subprocess.run(["sh", "-c", "sh -c 'exit 3' & exit 0"])
+async def main():
+    reaping = asyncio.ensure_future(reap_orphans(0, every_seconds=0.01))
+    while True:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            break
+        await asyncio.sleep(0.01)
+    reaping.cancel()
+asyncio.run(main())
+print("buried")
+"""
+
+
+async def test_as_the_first_process_of_a_container_it_buries_whom_the_command_leaves_behind() -> None:
+    done = await ended([sys.executable, "-c", ORPHANED])
+    assert (done.returncode, done.stdout) == (0, "buried\n"), done
 
 
 # --- no token ---------------------------------------------------------------------------------------------------------
