@@ -150,6 +150,20 @@ async def test_variables_with_secrets_are_taken_out(rig: Rig) -> None:
     assert found["OTHER"] == "kept"
 
 
+async def test_a_token_of_the_platform_that_a_preset_names_is_taken_out_as_well(rig: Rig) -> None:
+    credential = {"provider": "github_actions_oidc", "audience": "https://api.example.com"}
+    write(rig, credentials={"orders": credential})
+    words = command(rig, sys.executable, "-c", SHOW, options=("--no-wait",))
+    platform = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{rig.idp.origin}/idtoken",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "token-of-the-platform",
+    }
+    done = await ended(words, environment=platform)
+    assert done.returncode == 0, done
+    assert "ACTIONS_ID_TOKEN_REQUEST_URL" in done.stdout
+    assert "token-of-the-platform" not in done.stdout
+
+
 async def test_the_environment_of_the_sidecar_cannot_be_read_by_its_command(rig: Rig) -> None:
     write(rig)
     code = "import os; print(os.stat(f'/proc/{os.getppid()}/environ').st_uid)"
