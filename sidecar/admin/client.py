@@ -99,6 +99,7 @@ class AdminClient:
     def __init__(self, bind: Bind, token: SecretReference) -> None:
         self._bind = bind
         self._token = token
+        self._trouble: SidecarError | None = None
 
     async def token(self, name: str, *, fresh: bool, timeout: float) -> GivenToken | None:
         """The token of a credential, asked for again while the sidecar says that it may still come.
@@ -115,23 +116,25 @@ class AdminClient:
             SecretMissing: the admin token cannot be read.
             ConfigurationInvalid: the sidecar runs with another configuration.
             TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
-            SidecarError: why the credential has no token.
+            SidecarError: why the credential has no token, as the sidecar said last.
         """
         try:
             async with asyncio.timeout(timeout):
                 return await self._ask_again(name, fresh, asyncio.get_running_loop().time() + timeout)
         except TimeoutError:
-            raise TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
+            raise self._trouble or TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
 
     async def _ask_again(self, name: str, fresh: bool, deadline: float) -> GivenToken | None:
         import aiohttp  # here: only these commands need it, and it costs more than all else
 
+        self._trouble = None
         connector = aiohttp.UnixConnector(self._bind.path) if self._bind.is_unix else aiohttp.TCPConnector()
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
             try:
                 await self._see_a_sidecar(session)
                 while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
                     error, seconds = answered
+                    self._trouble = error
                     if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
                         raise error
                     await asyncio.sleep(seconds)

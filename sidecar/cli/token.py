@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-running", action="store_true", help="of the running sidecar, or none")
     source.add_argument("--from-idp", action="store_true", help="from the IdP, whether a sidecar runs or not")
     parser.add_argument("--timeout", type=_timeout, default=30.0, metavar="TIME", help="default: 30s")
-    parser.add_argument("--host", action="append", default=[], type=_host, help="for git-credential: only for this one")
+    parser.add_argument("--host", action="append", default=[], type=_host, help="for git-credential: its host alone")
     parser.add_argument("--username", default=None, type=_username, help=f"for git-credential (default: {GIT_USER})")
 
 

@@ -120,7 +120,8 @@ async def test_an_idp_that_refuses_is_6_with_the_next_step(rig: Rig) -> None:
     message = failed(await run(rig, "orders", "--print"), 6)
     assert message == (
         "credential orders has no token: The IdP does not accept the client's authentication (invalid_client)\n"
-        "  next: check client_id, client_secret, client_auth and basic_encoding"
+        "  next: check client_id and client_auth, and that the IdP knows the client_secret (then basic_encoding), "
+        "the key (then key_id, assertion_audience) or the certificate"
     )
 
 
