@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sidecar.secrets import SecretReference
 
 LARGEST_ANSWER: Final = 1 << 20
+MOST_DETAIL: Final = 2000
 _REASONS: Final[dict[str, type[SidecarError]]] = {
     leaf.reason: leaf for root in (InternalError, StartupError, TokenRequestError) for leaf in leaves(root)
 }
@@ -66,18 +67,24 @@ def may_pass(reason: str | None) -> bool:
     return kind is None or issubclass(kind, TransientTokenError)
 
 
-def no_token(name: str, reason: str | None) -> SidecarError:
+def no_token(name: str, reason: str | None, detail: str | None = None) -> SidecarError:
     """The error that a command ends with when a credential has no token for it: the one it last failed with.
 
     Args:
         name: of the credential.
         reason: of its last failure; None if no attempt has ended.
+        detail: the sentence of that failure, if it is known.
     """
     kind = _REASONS.get(reason or "")
     if kind is None:
         return TokenTimeout(f"credential {name} has no token: nothing came in time")
     step = NEXT_STEPS.get(kind.reason, "see the sidecar's log")
-    return kind(f"credential {name} has no token: {kind.title} ({kind.reason})\n  next: {step}")
+    return kind(f"credential {name} has no token: {detail or kind.title} ({kind.reason})\n  next: {step}")
+
+
+def _sentence(value: object) -> str | None:
+    """One line of an answer that may be shown on a terminal."""
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= MOST_DETAIL else None
 
 
 def bound(name: str) -> UsageError:
@@ -168,7 +175,7 @@ class AdminClient:
                 return _given(answer)
             if response.status == 503:
                 seconds = float(response.headers.get("Retry-After", "1"))
-                return no_token(name, str(answer.get("last_error"))), seconds
+                return no_token(name, str(answer.get("last_error")), _sentence(answer.get("last_detail"))), seconds
             return self._refused(response.status, name, answer.get("reason")), 0.0
 
     def _origin(self) -> str:

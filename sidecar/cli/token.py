@@ -210,8 +210,10 @@ async def _first_token(credential: BrokerCredential, tasks: Tasks) -> PublishedT
     if waiting.done() and waiting.exception() is None:
         token: PublishedToken = waiting.result()
         return token
-    reason = credential.status().last_error
-    raise _owned(credential.name) if reason == StoreLocked.reason else no_token(credential.name, reason)
+    status = credential.status()
+    if status.last_error == StoreLocked.reason:
+        raise _owned(credential.name)
+    raise no_token(credential.name, status.last_error, status.last_detail)
 
 
 def _nothing_but(name: str, credential: Credential) -> dict[str, object]:
