@@ -87,9 +87,11 @@ class Command:
                     raise
         except OSError as exc:
             kind = ServerError if exc.errno in PASSING else TokenRefused
-            raise kind(f"the command cannot be run: {exc.strerror or 'unknown reason'}") from exc
+            raise kind(
+                f"the command {self._config.command[0]} cannot be run: {exc.strerror or 'unknown reason'}"
+            ) from exc
         if code != 0:
-            raise ServerError(f"the command exited with {code}")
+            raise ServerError(f"the command {self._config.command[0]} exited with {code}")
         return bytes(pipe.taken)
 
     async def _started(self, pipe: _Pipe) -> asyncio.subprocess.Process:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sidecar.broker.idp import MTLS, IdP, party
+from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.store import Grant, TokenStore, new_lineage
 from sidecar.cli import configuration_file
@@ -35,7 +36,15 @@ from sidecar.cli.run import keep_memory_private
 from sidecar.config import load
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.config.scalars import duration
-from sidecar.errors import ConfigurationInvalid, LoginNeeded, StoreUnusable, TransientTokenError, UsageError
+from sidecar.errors import (
+    ConfigurationInvalid,
+    LoginNeeded,
+    StoreUnusable,
+    TokenRefused,
+    TokenRequestError,
+    TransientTokenError,
+    UsageError,
+)
 from sidecar.oauth import grants, interactive
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.oauth.token import parse as parse_token
@@ -119,7 +128,13 @@ def execute(arguments: argparse.Namespace) -> int:
     keep_memory_private()
     options = Options(arguments.port, arguments.timeout, None if arguments.no_browser else find_browser())
     with asyncio.Runner() as runner:
-        runner.run(_run(configuration, credential, name, store=store, options=None if arguments.revoke else options))
+        running = _run(configuration, credential, name, store=store, options=None if arguments.revoke else options)
+        try:
+            runner.run(running)
+        except TokenRefused:
+            raise  # its words are the next step
+        except TokenRequestError as error:
+            raise type(error)(f"{error.detail}\n  next: {NEXT_STEPS[error.reason]}") from error
     return 0
 
 

@@ -117,6 +117,7 @@ def check(found: Found) -> None:
         _combinations(found, path, credential)
         _params(found, path, credential)
         _refresh(found, path, credential)
+        _basic(found, path, credential)
         _certificate_key(found, path, credential)
         _store(found, path, credential)
 
@@ -240,6 +241,13 @@ def _refresh(found: Found, path: Path, credential: Credential) -> None:
     if not (earliest > 0 and latest < 1) and found.is_sound((*path, "refresh")):
         message = f"at - jitter and at + jitter must lie between 0 and 1, not at {earliest:g} and {latest:g}"
         found.note((*path, "refresh"), message)
+
+
+def _basic(found: Found, path: Path, credential: Credential) -> None:
+    place = (*path, "client_id")
+    is_raw = credential.client_auth == "client_secret_basic" and credential.basic_encoding == "raw"
+    if is_raw and ":" in (credential.client_id or "") and found.is_sound(place):
+        found.note(place, "'client_id': with basic_encoding: raw it has no colon (RFC 7617 section 2)")
 
 
 def _certificate_key(found: Found, path: Path, credential: Credential) -> None:

@@ -237,7 +237,7 @@ def _translated(exc: Exception) -> TokenRequestError:
         case aiohttp.ClientConnectorDNSError():
             return TokenDNS(f"the IdP's name {exc.host} does not resolve", sent=False)
         case aiohttp.ClientConnectorError():
-            why = exc.os_error.strerror or "failed"
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else "failed"  # asyncio writes words of its own
             return TokenConnect(f"no connection to {exc.host}:{exc.port}: {why}", sent=False)
         case aiohttp.ServerDisconnectedError() | OSError():
             return TokenConnect("the IdP closed the connection before it answered")

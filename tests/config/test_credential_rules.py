@@ -247,3 +247,11 @@ def test_every_key_of_the_model_is_used_by_a_grant_or_a_client_authentication() 
 def test_every_grant_and_every_client_authentication_has_its_keys() -> None:
     assert set(typing.get_args(Grant)) == set(credential_rules.GRANTS)
     assert set(typing.get_args(ClientAuth)) == set(credential_rules.CLIENT_AUTHS)
+
+
+def test_a_colon_in_an_id_needs_its_encoding(messages: Messages) -> None:
+    lines = ("grant: client_credentials", "client_id: a:b", TOKEN_URL, "client_secret: env:S")
+    assert messages(credential(*lines)) == []
+    assert messages(credential(*lines, "basic_encoding: raw")) == [
+        "5: 'client_id': with basic_encoding: raw it has no colon (RFC 7617 section 2)"
+    ]
