@@ -91,5 +91,5 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_that_is_shown_exists(page: Path) -> None:
     for block in re.findall(r"(?ms)^```sh\n(.*?)^```", page.read_text()):
-        for command in re.findall(r"\bsidecar ([a-z-]+)", block):
+        for command in re.findall(r"(?<![\w-])sidecar ([a-z-]+)", block):
             assert command in COMMANDS, f"{name_of(page)} shows sidecar {command}"
