@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "check": "see before it counts whether a configuration works: lint, network, tokens, upstreams",
     "login": "give a person's consent for a credential, or take it back",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
