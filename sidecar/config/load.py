@@ -9,7 +9,7 @@ of error and a rotated one is read again later.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import completion, document, interception, rules, walker
@@ -39,8 +39,8 @@ class Loaded:
     """
 
     configuration: Configuration
-    found: Found
-    frame: Frame
+    found: Found = field(repr=False)
+    frame: Frame = field(repr=False)
 
 
 def load(path: Path, *, check_files: bool = True) -> Configuration:

@@ -7,7 +7,7 @@ Leaves how it is shown to ``formats``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sidecar.config.found import Path, dotted
@@ -103,7 +103,7 @@ class Report:
     depth: Stage
     checks: tuple[Check, ...]
     strict: bool = False
-    frame: Frame = _no_frame
+    frame: Frame = field(default=_no_frame, repr=False)
 
     def of(self, stage: Stage) -> list[Check]:
         """The checks of one stage."""

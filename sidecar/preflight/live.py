@@ -158,9 +158,8 @@ class Live:
         found = [Finding(Kind.GRANT_OWNED, path, "a process owns the stored grant", at_key=True)] if is_owned else []
         if grant is None:
             if credential.refresh_token is not None:
-                return Outcome(
-                    tuple(found), said="nothing stored yet; it begins with refresh_token, which is not spent"
-                )
+                said = "nothing is stored yet: it begins with refresh_token, which is not spent here"
+                return Outcome(tuple(found), said)
             message = "nobody has logged in: the store has no grant"
             return Outcome((*found, Finding(Kind.LOGIN_NEEDED, path, message, f"sidecar login {name}", at_key=True)))
         found += _grant_looked_at(path, name, grant, wall=self._clock.wall(), is_owned=is_owned)

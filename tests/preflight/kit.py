@@ -91,7 +91,7 @@ class Bench:
         return self.names[host]
 
 
-def credential(token_url: str, **changes: Any) -> dict[str, Any]:
+def credential(token_url: str | None, **changes: Any) -> dict[str, Any]:
     """A credential of the mock provider's client."""
     plain = {
         "grant": "client_credentials",
