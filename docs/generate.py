@@ -7,6 +7,7 @@ a table is not what the code says.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from sidecar.errors import (
     UpstreamError,
     leaves,
 )
+from sidecar.preflight.kinds import Kind, Stage
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
@@ -199,6 +201,19 @@ def _who(kind: type[SidecarError]) -> tuple[str, str]:
     return code(kind.reason), FAULTS[kind.fault.value]
 
 
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checks(stage: Stage) -> str:
+    """Everything that a stage of ``sidecar check`` can find."""
+    rows = [
+        (code(kind.id), facts.severity.value, str(facts.exit_code or ""), facts.meaning, facts.remedy)
+        for kind in Kind
+        if (facts := kind.facts).stage is stage
+    ]
+    return table(["id", "severity", "exit code", "what it says", "what to do"], rows)
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 _LIMIT: Final = re.compile(r"^  (\w+): (\S+) # \(default\) (.+)$", re.MULTILINE)
@@ -231,6 +246,7 @@ PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "token-requests": token_requests,
         "exit-codes": exit_codes,
     },
+    "docs/reference/checks.md": {stage.value: functools.partial(checks, stage) for stage in Stage},
     "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
 }
 

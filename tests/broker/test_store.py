@@ -470,3 +470,18 @@ def test_threads_of_one_process_wait_for_each_other(store: TokenStore) -> None:
     for thread in threads:
         thread.join()
     assert store.read("orders") in [grant(f"canary-{number}") for number in range(3)]
+
+
+# --- looking at the owner ---------------------------------------------------------------------------------------------
+
+
+def test_whether_a_grant_is_owned_can_be_seen_without_becoming_its_owner(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+
+    assert not store.is_owned("orders")
+    assert not store.path.exists()
+    with store.own("orders"):
+        assert store.is_owned("orders")
+        assert not store.is_owned("billing")
+    assert not store.is_owned("orders")
+    store.own("orders").close()

@@ -289,3 +289,14 @@ def test_loading_imports_nothing_that_costs_start_up_time() -> None:
 
     costly = {"aiohttp", "asyncio", "authlib", "difflib", "jsonschema", "ssl", "urllib.request"}
     assert not costly & set(result.stdout.split())
+
+
+def test_a_configuration_can_be_had_with_the_places_of_its_values() -> None:
+    loaded = load.parse_with_places(VALID, "config.yaml")
+
+    assert loaded.configuration == load.parse(VALID, "config.yaml")
+    span = loaded.found.span(("credentials", "orders", "token_url"))
+    assert span is not None
+    assert (span.line, span.column) == (6, 15)
+    assert loaded.found.span(("credentials", "orders", "scopes")) == loaded.found.span(("credentials", "orders"))
+    assert loaded.frame(span) is not None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sidecar.preflight.findings import Check, Finding, Report
 
-_NOTHING: Final = "nothing to say"
+_NOTHING: Final = "nothing to look at"
 
 
 def render(report: Report) -> str:
