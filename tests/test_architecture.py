@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "preflight", "read_once", "app", "cli"),
+    *("simulation", "read_once", "preflight", "app", "cli"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.errors import UsageError
 from sidecar.oauth.endpoint import Endpoint
-from sidecar.preflight.dialling import thread_lookup
+from sidecar.preflight.dialling import Resolving, thread_lookup
 from sidecar.preflight.findings import Check, Finding, Report, placed, stages_to
 from sidecar.preflight.jobs import run_all
 from sidecar.preflight.kinds import Kind, Severity, Stage
@@ -120,14 +120,14 @@ class _Online:
         self._until = until
 
     async def run(self, stages: list[Stage], before: list[Check]) -> list[Check]:
-        endpoint = Endpoint(self._around.clock)
+        endpoint = Endpoint(self._around.clock, resolver=Resolving(self._around.lookup))
         try:
             checks = await self._all(Network(self._subject, endpoint=endpoint, lookup=self._around.lookup).jobs())
         finally:
             await endpoint.close()
         if Stage.LIVE not in stages:
             return checks
-        live = Live(self._subject, clock=self._around.clock)
+        live = Live(self._subject, clock=self._around.clock, lookup=self._around.lookup)
         failed = _failed_credentials([*before, *checks])
         checks += await self._all(live.jobs(failed))
         if Stage.PROBE in stages:

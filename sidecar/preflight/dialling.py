@@ -16,11 +16,15 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aiohttp.abc import AbstractResolver
+
 from sidecar.preflight.kinds import Kind
 from sidecar.proxy.addresses import reason_to_refuse
 from sidecar.proxy.tls import client_context
 
 if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
+
     from sidecar.proxy.resolver import Lookup
 
 _MOST_ADDRESSES: Final = 3
@@ -110,6 +114,37 @@ def _settle(answer: asyncio.Future[list[str]], found: list[str] | OSError) -> No
         answer.set_exception(found)
     else:
         answer.set_result(found)
+
+
+class Resolving(AbstractResolver):
+    """The same look-up for aiohttp.
+
+    Args:
+        lookup: the one to ask; or one that gives the addresses which were looked at already.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        found = [each.partition("%")[0] for each in await self._lookup(host)]
+        return [
+            {
+                "hostname": host,
+                "host": each,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in each else socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST,
+            }
+            for each in found
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 async def addresses(target: Target, *, lookup: Lookup, seconds: float) -> list[str]:

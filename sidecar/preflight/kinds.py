@@ -218,6 +218,12 @@ class Kind(enum.Enum):
         "a file is a mount of its own (subPath): its content never updates",
         "mount the volume as a folder, without subPath",
     )
+    STORE_UNUSABLE = _error(
+        _OFF,
+        _CONFIGURATION,
+        "the store of refresh tokens, or a grant in it, cannot be read",
+        "correct the store's path, key or permissions, as the message says",
+    )
     SECRET_TOO_OLD = _warning(
         _OFF,
         "a secret is older than secret_max_age",
@@ -357,12 +363,6 @@ class Kind(enum.Enum):
     )
     IDP_SERVER_ERROR = _error(_LIVE, _UNREACHABLE, "the IdP failed", "see the IdP's status page")
     LOGIN_NEEDED = _error(_LIVE, _REFUSED, "the store has no grant for a credential", "run `sidecar login`")
-    STORE_UNUSABLE = _error(
-        _LIVE,
-        _CONFIGURATION,
-        "the grant in the store cannot be read",
-        "correct the store's path, key or permissions, as the message says",
-    )
     REFRESH_TOKEN_EXPIRED = _error(_LIVE, _REFUSED, "the stored refresh token has expired", "run `sidecar login`")
     REFRESH_TOKEN_ENDS_SOON = _warning(
         _LIVE,

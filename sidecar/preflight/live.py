@@ -22,6 +22,7 @@ from sidecar.oauth.answer import json_object
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.oauth.token import ABSOLUTE_EXPIRY, jwt_claims
+from sidecar.preflight.dialling import Resolving
 from sidecar.preflight.findings import Finding
 from sidecar.preflight.jobs import Job, Outcome
 from sidecar.preflight.kinds import Kind, Stage
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sidecar.oauth.endpoint import Wire
     from sidecar.oauth.token import Token
     from sidecar.preflight.subject import Subject
+    from sidecar.proxy.resolver import Lookup
     from sidecar.runtime import Clock
 
 SHORT_SECONDS: Final = 60.0
@@ -98,9 +100,10 @@ class Live:
         tokens: what was obtained, by the credential's name; for the probes.
     """
 
-    def __init__(self, subject: Subject, *, clock: Clock) -> None:
+    def __init__(self, subject: Subject, *, clock: Clock, lookup: Lookup) -> None:
         self._subject = subject
         self._clock = clock
+        self._lookup = lookup
         self._metrics = Metrics()
         self.tokens: dict[str, Token] = {}
 
@@ -125,7 +128,7 @@ class Live:
     # --- asked for --------------------------------------------------------------------------------------------------
 
     async def _fetched(self, path: KeyPath, name: str, credential: Credential) -> Outcome:
-        endpoint = WatchedEndpoint(self._clock)
+        endpoint = WatchedEndpoint(self._clock, resolver=Resolving(self._lookup))
         try:
             token = await self._source(name, credential, endpoint).fetch()
         except (TokenRequestError, SecretMissing) as exc:

@@ -230,6 +230,21 @@ def targets(subject: Subject) -> Iterator[tuple[Path, Target]]:
         if not route.host.startswith("*."):
             tls = route.upstream_tls == "required"
             yield (*path, "host"), Target(Party.UPSTREAM, route.host, route.upstream_port, tls, route.ca_file)
+    for at, listener in enumerate(subject.configuration.listeners):
+        if listener.upstream is not None and subject.covers(("listeners", at)):
+            yield from _of_listener(("listeners", at, "upstream"), listener.upstream, subject)
+
+
+def _of_listener(path: Path, upstream: str, subject: Subject) -> Iterator[tuple[Path, Target]]:
+    """The upstream of a reverse listener, unless a route names its host; a wildcard may say which CA it has."""
+    parts = hosts.url_parts(upstream)
+    routes = [route for route in subject.configuration.routes if route.upstream_port == parts.port]
+    if any(route.host == parts.host for route in routes):
+        return
+    wide = [route for route in routes if route.host.startswith("*.") and parts.host.endswith(route.host[1:])]
+    nearest = max(wide, key=lambda route: len(route.host), default=None)
+    ca_file = None if nearest is None else nearest.ca_file
+    yield path, Target(Party.UPSTREAM, parts.host, parts.port, parts.scheme == "https", ca_file)
 
 
 def _target(url: str, credential: Credential) -> Target:

@@ -17,6 +17,7 @@ from sidecar.preflight.lints import (
     routes,
     scopes,
     secret_files,
+    startup,
     usage,
 )
 from sidecar.preflight.subject import Machine, Subject
@@ -38,9 +39,10 @@ LINTS: Final[dict[str, tuple[Lint, ...]]] = {
     "unused grants": (usage.grants,),
     "secrets": (secret_files.lint,),
     "mounts": (secret_files.mounted_alone,),
+    "start": (startup.lint,),
     "certificates": (certificates.lint,),
 }
-ON_FILES: Final = frozenset({"unused grants", "secrets", "mounts", "certificates"})
+ON_FILES: Final = frozenset({"unused grants", "secrets", "mounts", "start", "certificates"})
 """Those that look at files."""
 AT_START: Final[tuple[Lint, ...]] = (
     *(environment.lint, exposure.lint, usage.credentials, scopes.required),

@@ -6,17 +6,15 @@ they could lead the token to another host.
 
 from __future__ import annotations
 
-import socket
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from sidecar.oauth import dpop
 from sidecar.oauth.endpoint import USER_AGENT
-from sidecar.preflight.dialling import Party, Target, Unreachable, addresses
+from sidecar.preflight.dialling import Party, Resolving, Target, Unreachable, addresses
 from sidecar.preflight.findings import Finding
 from sidecar.preflight.jobs import Job, Outcome
 from sidecar.preflight.kinds import Kind, Stage
@@ -34,25 +32,6 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS: Final = 30.0
 """An upstream that takes longer for its health is not well, whatever ``limits.first_byte`` allows."""
-
-
-class _Checked(AbstractResolver):
-    """The addresses that were checked are the ones that are dialled."""
-
-    def __init__(self, found: list[str]) -> None:
-        self._found = found
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[Any]:
-        del family
-        entry = {"hostname": host, "port": port, "proto": 0, "flags": socket.AI_NUMERICHOST}
-        return [{**entry, "host": each, "family": _family(each)} for each in self._found]
-
-    async def close(self) -> None:
-        pass
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class Probe:
@@ -111,9 +90,14 @@ class Probe:
         url = f"{scheme}://{host}{'' if is_default else f':{target.port}'}{path}"
         limits = self._subject.configuration.limits
         timeout = aiohttp.ClientTimeout(total=min(limits.first_byte, LONGEST_SECONDS), connect=limits.connect)
-        connector = aiohttp.TCPConnector(
-            ssl=client_context(target.ca_file) if target.tls else False, resolver=_Checked(found), force_close=True
-        )
+
+        async def checked(host: str) -> list[str]:
+            """The addresses that were looked at are the ones that are dialled."""
+            del host
+            return found
+
+        context = client_context(target.ca_file) if target.tls else False
+        connector = aiohttp.TCPConnector(ssl=context, resolver=Resolving(checked), force_close=True)
         async with aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,

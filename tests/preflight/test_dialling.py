@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.preflight.dialling import Party, Reached, Target, Unreachable, addresses, reach, thread_lookup
+from sidecar.preflight.dialling import Party, Reached, Resolving, Target, Unreachable, addresses, reach, thread_lookup
 from sidecar.preflight.kinds import Kind
 from tests.preflight.kit import NOW
 from tests.preflight.servers import Authority, closed, full, listening
@@ -137,6 +138,17 @@ async def test_the_system_s_resolver_is_asked_in_a_thread() -> None:
     assert set(await thread_lookup("localhost")) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match="not a host name"):
         await thread_lookup(f"{'x' * 64}.test")
+
+
+async def test_aiohttp_gets_the_same_addresses() -> None:
+    async def both(host: str) -> list[str]:
+        return ["127.0.0.1", "fe80::1%eth0"]
+
+    entries = await Resolving(both).resolve("api.test", 443)
+    assert [(each["host"], each["port"], each["family"]) for each in entries] == [
+        ("127.0.0.1", 443, socket.AF_INET),
+        ("fe80::1", 443, socket.AF_INET6),
+    ]
 
 
 def test_a_target_is_written_as_in_a_url() -> None:

@@ -74,6 +74,13 @@ async def test_each_failure_has_its_kind_and_exit_code(
     assert report.exit_code == code
 
 
+async def test_names_are_looked_up_by_the_same_resolver_in_every_stage(bench: Bench, idp: MockIdP) -> None:
+    url = idp.token_url.replace("127.0.0.1", "localhost")
+    report = await bench.check(LIVE, credentials={"orders": credential(url)})
+
+    assert found(report, LIVE) == []
+
+
 def test_every_reason_of_a_token_request_has_a_kind() -> None:
     assert set(KINDS) == {leaf.reason for leaf in leaves(TokenRequestError)} | {SecretMissing.reason}
 

@@ -70,6 +70,18 @@ async def test_a_wildcard_names_no_host(bench: Bench, idp: MockIdP) -> None:
     assert len(report.of(NET)) == 1
 
 
+async def test_the_upstream_of_a_reverse_listener_is_called_where_no_route_names_it(bench: Bench) -> None:
+    sections: dict[str, Any] = {
+        "credentials": {"orders": {"grant": "static", "token": "something"}},
+        "listeners": [{"name": "a", "mode": "reverse", "bind": "127.0.0.1:6190", "upstream": "https://a.api.test"}],
+    }
+    by_wildcard = await bench.check(NET, routes=[route(host="*.api.test")], **sections)
+    by_name = await bench.check(NET, routes=[route(host="a.api.test")], **sections)
+
+    assert found(by_wildcard, NET) == [(Kind.UPSTREAM_DNS, "listeners[0].upstream")]
+    assert found(by_name, NET) == [(Kind.UPSTREAM_DNS, "routes[0].host")]
+
+
 async def test_a_certificate_that_ends_soon_is_a_warning(bench: Bench, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     bench.names["api.test"] = ["127.0.0.1"]
