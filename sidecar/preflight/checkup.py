@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.errors import UsageError
 from sidecar.oauth.endpoint import Endpoint
+from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.preflight.dialling import Resolving, thread_lookup
 from sidecar.preflight.findings import Check, Finding, Report, placed, stages_to
 from sidecar.preflight.jobs import run_all
@@ -139,9 +140,14 @@ class _Online:
         return await run_all(jobs, until=self._until, draw=self._around.draw)
 
     def _failed_routes(self, checks: list[Check]) -> Mapping[str, str]:
-        failed = {each.path[1] for each in _errors(checks) if each.path[:1] == ("routes",)}
-        routes = self._subject.configuration.routes
-        return {route.label: "its upstream cannot be reached" for at, route in enumerate(routes) if at in failed}
+        failed = {each.path for each in _errors(checks)}
+        reasons: dict[str, str] = {}
+        for path, route in self._subject.routes():
+            if self._subject.configuration.credentials[route.credential].grant in NEEDS_LOGIN:
+                reasons[route.label] = f"the token of {route.credential} rests on the store, which is left alone"
+            elif (*path, "host") in failed:
+                reasons[route.label] = "its upstream cannot be reached"
+        return reasons
 
 
 def _failed_credentials(checks: list[Check]) -> Mapping[str, str]:

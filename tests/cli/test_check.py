@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sidecar.cli import main
-from sidecar.simulation.idp import MockIdP
+from sidecar.simulation.idp import MockIdP, Step
 from tests.cli.token_command import Done, ended
 from tests.config.conftest import VALID
 
@@ -80,6 +80,17 @@ async def test_a_refusal_is_6_and_shows_no_secret(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (6, "")
     assert "HTTP 401, invalid_client [invalid-client]" in done.stdout
     assert "c4n4ry" not in done.stdout
+
+
+async def test_it_ends_in_its_time_whatever_hangs(tmp_path: Path) -> None:
+    async with MockIdP() as idp:
+        idp.always(Step(fault="hang"))
+        text = VALID.replace("https://idp.example.com/oauth2/token", idp.token_url)
+        text = text[: text.index("routes:")].replace("client_secret: file:/run/secrets/orders", "client_secret: secret")
+        done = await run(tmp_path, "--live", "--timeout", "2s", text="allow_inline_secrets: true\n" + text)
+
+    assert (done.returncode, done.stderr) == (5, "")
+    assert "[out-of-time]" in done.stdout
 
 
 async def test_a_file_that_is_not_there_is_3(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from sidecar.preflight.kinds import Kind, Stage
 from sidecar.simulation.echo import Echo
 from sidecar.simulation.registration import Client
+from tests.broker.store_kit import grant, open_store
 from tests.preflight.kit import Bench, credential, found
 from tests.preflight.servers import Authority, listening
 
@@ -142,6 +143,23 @@ async def test_without_a_token_nothing_is_called(bench: Bench, idp: MockIdP) -> 
 
     assert [check.skipped for check in report.of(PROBE)] == ["there is no token of orders"]
     assert (echo.served, echo.refused, report.exit_code) == (0, 0, 6)
+
+
+async def test_a_token_that_rests_on_the_store_is_left_alone(bench: Bench, idp: MockIdP, tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.write("orders", grant())
+    async with Echo(is_valid=idp.is_valid) as echo:
+        report = await bench.check(
+            PROBE,
+            credentials={"orders": credential(idp.token_url, grant="refresh_token", refresh_token="seed")},
+            routes=[route(echo.port)],
+            store={"path": str(store.path), "key": f"file:{tmp_path}/store-key"},
+        )
+
+    assert [check.skipped for check in report.of(PROBE)] == [
+        "the token of orders rests on the store, which is left alone"
+    ]
+    assert (idp.token_requests, echo.refused, report.exit_code) == ([], 0, 0)
 
 
 async def test_an_upstream_that_was_not_reached_is_not_called_again(bench: Bench, idp: MockIdP) -> None:

@@ -52,9 +52,8 @@ def _sentence(text: str) -> str:
 
 
 def _result(stage: Stage, finding: Finding, report: Report, kinds: list[Kind]) -> dict[str, Any]:
-    location: dict[str, Any] = {"artifactLocation": {"uri": _uri(report.filename)}}
-    if finding.span is not None:
-        location["region"] = _region(finding.span)
+    region = {"startLine": 1} if finding.span is None else _region(finding.span)  # code scanning wants one
+    location = {"artifactLocation": {"uri": _uri(report.filename)}, "region": region}
     return {
         "ruleId": finding.kind.id,
         "ruleIndex": kinds.index(finding.kind),

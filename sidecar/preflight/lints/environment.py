@@ -128,6 +128,9 @@ def _places(subject: Subject) -> Iterator[Place]:
         for key in _URLS:
             if value := getattr(credential, key):
                 yield (*path, key), value
+        for at, scope in enumerate(credential.scopes):
+            if "://" in scope:  # https://api.example.com/.default: the scope names the API
+                yield (*path, "scopes", at), scope
     routed = set()
     for path, route in subject.routes():
         routed.add(route.host)

@@ -49,8 +49,11 @@ def _is_exposed(bind: Bind) -> bool:
 
 
 def _idps(subject: Subject) -> Iterator[Finding]:
-    """Plain http beyond this machine is an error of the configuration; metadata services speak nothing else."""
+    """Plain http beyond this machine is an error of the configuration; what a platform gives a workload speaks nothing
+    else, be it at a metadata address or on loopback."""
     for path, _, credential in subject.credentials():
+        if credential.grant == "workload":
+            continue
         for key in _URLS:
             url = getattr(credential, key)
             parts = hosts.url_parts(url) if url is not None else None

@@ -75,6 +75,12 @@ def test_an_audience_is_held_against_it_whatever_its_form(audience: str) -> None
     assert told(lint, text) == [(Kind.ENVIRONMENT_MISMATCH, "credentials.orders.audience")]
 
 
+def test_a_scope_that_names_an_api_is_held_against_it() -> None:
+    text = declared("production", with_credential("scopes: [read, test, 'https://api.staging.example.com/.default']"))
+
+    assert told(lint, text) == [(Kind.ENVIRONMENT_MISMATCH, "credentials.orders.scopes[2]")]
+
+
 def test_the_hosts_of_upstreams_are_held_against_it() -> None:
     text = declared("production", VALID.replace("api.example.com", "api.staging.example.com"))
 

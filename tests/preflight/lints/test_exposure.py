@@ -44,6 +44,9 @@ def test_an_idp_over_plain_http_is_a_note_on_this_machine_and_natural_for_a_plat
 
     assert told(lint, local) == [(Kind.IDP_OVER_PLAIN_HTTP, "credentials.orders.token_url")]
     assert told(lint, platform) == []
+    workload = local.replace("client_credentials", "workload")
+    workload = "".join(line for line in workload.splitlines(keepends=True) if "    client_" not in line)
+    assert told(lint, workload) == []
 
 
 @pytest.mark.parametrize(
