@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.errors import UsageError
 from sidecar.oauth.endpoint import Endpoint
-from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.preflight.dialling import Resolving, thread_lookup
 from sidecar.preflight.findings import Check, Finding, Report, placed, stages_to
 from sidecar.preflight.jobs import run_all
@@ -141,13 +140,8 @@ class _Online:
 
     def _failed_routes(self, checks: list[Check]) -> Mapping[str, str]:
         failed = {each.path for each in _errors(checks)}
-        reasons: dict[str, str] = {}
-        for path, route in self._subject.routes():
-            if self._subject.configuration.credentials[route.credential].grant in NEEDS_LOGIN:
-                reasons[route.label] = f"the token of {route.credential} rests on the store, which is left alone"
-            elif (*path, "host") in failed:
-                reasons[route.label] = "its upstream cannot be reached"
-        return reasons
+        routes = [route for path, route in self._subject.routes() if (*path, "host") in failed]
+        return {route.label: "its upstream cannot be reached" for route in routes}
 
 
 def _failed_credentials(checks: list[Check]) -> Mapping[str, str]:

@@ -115,6 +115,11 @@ class Kind(enum.Enum):
         "redirect_uri names the default port of its scheme, which counts when it is compared",
         "leave the port out, unless it is registered with it",
     )
+    REDIRECT_WITHOUT_PORT = _note(
+        _OFF,
+        "redirect_uri has no port, so `sidecar login` takes a free one, another each time",
+        "give it a port that is registered, unless the provider takes any port of a loopback address",
+    )
     REQUIRED_SCOPE_NOT_REQUESTED = _warning(
         _OFF,
         "a required scope is not among those that are asked for",

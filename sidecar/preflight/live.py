@@ -165,8 +165,10 @@ class Live:
                 return Outcome(tuple(found), said)
             message = "nobody has logged in: the store has no grant"
             return Outcome((*found, Finding(Kind.LOGIN_NEEDED, path, message, f"sidecar login {name}", at_key=True)))
-        found += _grant_looked_at(path, name, grant, wall=self._clock.wall(), is_owned=is_owned)
-        return Outcome(tuple(found), said=f"a grant is stored and can be read; {_ends(grant)}")
+        wall = self._clock.wall()
+        found += _grant_looked_at(path, name, grant, wall=wall, is_owned=is_owned)
+        owner = "a process owns it" if is_owned else "nobody owns it now"
+        return Outcome(tuple(found), said=f"a grant is stored and can be read, {owner}; {_ends(grant, wall)}")
 
 
 def _read(section: Store, name: str) -> tuple[Grant | None, bool]:
@@ -192,8 +194,10 @@ def _days(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days" if seconds >= 2 * 86400 else f"{seconds / 3600:.0f} hours"
 
 
-def _ends(grant: Grant) -> str:
-    return "its end is not known" if grant.expires_at is None else "its refresh token has an end"
+def _ends(grant: Grant, wall: float) -> str:
+    if grant.expires_at is None:
+        return "the provider did not say when its refresh token ends"
+    return f"its refresh token ends in {_days(max(0.0, grant.expires_at - wall))}"
 
 
 # --- the token -------------------------------------------------------------------------------------------------------

@@ -1,19 +1,24 @@
 """The last stage: each route with a ``probe`` is called with its token, as the sidecar would call it.
 
 Decides what of an answer says that the token is not accepted. The body is not read; redirects are not followed, because
-they could lead the token to another host.
+they could lead the token to another host. A token that rests on the store is only had from the sidecar that owns it.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from yarl import URL
 
+from sidecar.admin.client import AdminClient
+from sidecar.errors import SidecarError
 from sidecar.oauth import dpop
 from sidecar.oauth.endpoint import USER_AGENT
+from sidecar.oauth.grants import NEEDS_LOGIN
+from sidecar.oauth.token import Token
 from sidecar.preflight.dialling import Party, Resolving, Target, Unreachable, addresses
 from sidecar.preflight.findings import Finding
 from sidecar.preflight.jobs import Job, Outcome
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
     from sidecar.config.found import Path
     from sidecar.config.model import Route
-    from sidecar.oauth.token import Token
     from sidecar.preflight.subject import Subject
     from sidecar.proxy.resolver import Lookup
     from sidecar.runtime import Clock
@@ -58,11 +62,28 @@ class Probe:
         async def work() -> Outcome:
             if reason := failed.get(route.label):
                 return Outcome(skipped=reason)
-            if token is None:
-                return Outcome(skipped=f"there is no token of {route.credential}")
-            return await self._call(place, route, token)
+            held = token or await self._of_running(route.credential)
+            return Outcome(skipped=held) if isinstance(held, str) else await self._call(place, route, held)
 
         return Job(Stage.PROBE, f"{route.label} {route.probe}", place, work)
+
+    async def _of_running(self, name: str) -> Token | str:
+        """The token that a running sidecar has, where nobody else may ask for one; else why there is none."""
+        configuration = self._subject.configuration
+        admin = configuration.admin
+        if configuration.credentials[name].grant not in NEEDS_LOGIN:
+            return f"there is no token of {name}"
+        if admin is None or admin.token is None:
+            return f"the token of {name} rests on the store: set `admin` with a token, and a running sidecar is asked"
+        try:
+            given = await AdminClient(admin.bind, admin.token).token(
+                name, fresh=False, timeout=configuration.limits.token_request
+            )
+        except SidecarError as exc:
+            return f"the running sidecar gives no token of {name}: {exc.title} ({exc.reason})"
+        if given is None:
+            return f"the token of {name} rests on the store, and no sidecar runs here that could be asked"
+        return Token(given.secret, self._clock.now(), math.inf)
 
     async def _call(self, place: Path, route: Route, token: Token) -> Outcome:
         target = Target(

@@ -88,9 +88,7 @@ async def test_what_is_not_done_in_time_says_so_and_what_is_stays() -> None:
     async def done() -> Outcome:
         return Outcome(said="well")
 
-    checks = await run_all(
-        [job("a", done), job("b", never)], until=asyncio.get_running_loop().time() + 0.2, draw=at_once
-    )
+    checks = await run_all([job("a", done), job("b", never)], until=soon(0.5), draw=at_once)
 
     assert checks[0].said == "well"
     assert [finding.kind for finding in checks[1].findings] == [Kind.OUT_OF_TIME]

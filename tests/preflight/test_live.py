@@ -220,7 +220,9 @@ async def test_a_grant_that_can_be_read_is_well(bench: Bench, idp: MockIdP, stor
     report = await resting(bench, idp, store)
 
     assert found(report, LIVE) == []
-    assert report.of(LIVE)[0].said == "a grant is stored and can be read; its refresh token has an end"
+    assert report.of(LIVE)[0].said == (
+        "a grant is stored and can be read, nobody owns it now; its refresh token ends in 30 days"
+    )
 
 
 async def test_without_a_grant_somebody_has_to_log_in(bench: Bench, idp: MockIdP, store: TokenStore) -> None:

@@ -1,5 +1,7 @@
 """Upstreams that are called with the token, and what they say to it."""
 
+# ruff: noqa: F811 - fixtures are imported, and tests name them
+
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
@@ -13,7 +15,8 @@ from sidecar.simulation.echo import Echo
 from sidecar.simulation.registration import Client
 from tests.broker.store_kit import grant, open_store
 from tests.preflight.kit import Bench, credential, found
-from tests.preflight.servers import Authority, listening
+from tests.preflight.servers import Authority, closed, listening
+from tests.proxy.conftest import rig, trust  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from sidecar.preflight.findings import Report
     from sidecar.simulation.idp import MockIdP
+    from tests.proxy.rig import Rig
 
 PROBE = Stage.PROBE
 KEY = "routes[0].probe"
@@ -145,21 +149,44 @@ async def test_without_a_token_nothing_is_called(bench: Bench, idp: MockIdP) -> 
     assert (echo.served, echo.refused, report.exit_code) == (0, 0, 6)
 
 
-async def test_a_token_that_rests_on_the_store_is_left_alone(bench: Bench, idp: MockIdP, tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+# --- tokens that rest on the store ---
+
+
+def resting(idp: MockIdP, folder: Path, port: int, **sections: Any) -> dict[str, Any]:
+    """A configuration whose token is renewed by a stored grant, and a probe with it."""
+    store = open_store(folder)
     store.write("orders", grant())
+    return {
+        "credentials": {"orders": credential(idp.token_url, grant="refresh_token", refresh_token="seed")},
+        "routes": [route(port)],
+        "store": {"path": str(store.path), "key": f"file:{folder}/store-key"},
+        **sections,
+    }
+
+
+async def test_a_grant_in_the_store_is_left_alone(bench: Bench, idp: MockIdP, tmp_path: Path) -> None:
     async with Echo(is_valid=idp.is_valid) as echo:
-        report = await bench.check(
-            PROBE,
-            credentials={"orders": credential(idp.token_url, grant="refresh_token", refresh_token="seed")},
-            routes=[route(echo.port)],
-            store={"path": str(store.path), "key": f"file:{tmp_path}/store-key"},
+        alone = await bench.check(PROBE, **resting(idp, tmp_path, echo.port))
+        admin = {"bind": f"127.0.0.1:{closed()}", "token": "admin-token-of-the-test"}
+        silent = await bench.check(PROBE, **resting(idp, tmp_path, echo.port, admin=admin))
+
+    assert "set `admin` with a token" in alone.of(PROBE)[0].skipped
+    assert "no sidecar runs here" in silent.of(PROBE)[0].skipped
+    assert (idp.token_requests, echo.refused, alone.exit_code) == ([], 0, 0)
+
+
+async def test_the_sidecar_that_owns_it_is_asked(bench: Bench, rig: Rig, tmp_path: Path) -> None:
+    admin = {"bind": f"127.0.0.1:{rig.port('admin')}", "token": "admin-token-of-the-test"}
+    await rig.start(admin=admin)
+    async with Echo(is_valid=rig.idp.is_valid) as echo:
+        report = await bench.check(PROBE, **resting(rig.idp, tmp_path, echo.port, admin=admin))
+        wrong = await bench.check(
+            PROBE, **resting(rig.idp, tmp_path, echo.port, admin=admin | {"token": "another-token-of-the-test"})
         )
 
-    assert [check.skipped for check in report.of(PROBE)] == [
-        "the token of orders rests on the store, which is left alone"
-    ]
-    assert (idp.token_requests, echo.refused, report.exit_code) == ([], 0, 0)
+    assert [check.said for check in report.of(PROBE)] == ["HTTP 200"]
+    assert wrong.of(PROBE)[0].skipped.startswith("the running sidecar gives no token of orders: ")
+    assert (echo.served, len(rig.idp.token_requests)) == (1, 1)
 
 
 async def test_an_upstream_that_was_not_reached_is_not_called_again(bench: Bench, idp: MockIdP) -> None:

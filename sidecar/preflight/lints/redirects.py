@@ -22,8 +22,12 @@ def lint(subject: Subject) -> Iterator[Finding]:
     """Every detail of every redirect URI."""
     for path, _, credential in subject.credentials():
         if credential.redirect_uri is not None:
+            place = (*path, "redirect_uri")
             for kind, message in _details(credential.redirect_uri):
-                yield Finding(kind, (*path, "redirect_uri"), message)
+                yield Finding(kind, place, message)
+            if credential.grant == "authorization_code" and urlsplit(credential.redirect_uri).port is None:
+                message = "a login takes a free port, which not every provider accepts (RFC 8252 section 7.3)"
+                yield Finding(Kind.REDIRECT_WITHOUT_PORT, place, message)
 
 
 def _details(uri: str) -> Iterator[tuple[Kind, str]]:

@@ -39,3 +39,14 @@ credentials:
 )
 def test_a_form_that_is_known_to_go_wrong_is_mentioned(uri: str, kinds: list[Kind]) -> None:
     assert told(lint, TEXT.replace("URI", uri)) == [(kind, "credentials.person.redirect_uri") for kind in kinds]
+
+
+def test_a_login_without_a_port_of_its_own_is_a_note() -> None:
+    text = TEXT.replace("grant: refresh_token", "grant: authorization_code").replace(
+        "refresh_token: env:SEED", "authorization_url: https://git.example.com/authorize"
+    )
+
+    assert told(lint, text.replace("URI", "http://127.0.0.1/callback")) == [
+        (Kind.REDIRECT_WITHOUT_PORT, "credentials.person.redirect_uri")
+    ]
+    assert told(lint, text.replace("URI", "http://127.0.0.1:7171/callback")) == []
