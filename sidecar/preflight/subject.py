@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from sidecar.runtime import SystemClock
+from sidecar.runtime import Clock, SystemClock, Uniform, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.config.found import Found
     from sidecar.config.found import Path as KeyPath
     from sidecar.config.model import Configuration, Credential, Route
+    from sidecar.proxy.resolver import Lookup
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
@@ -55,6 +56,25 @@ def mount_points(mountinfo: str) -> frozenset[str]:
     """The fifth field of each line, without its octal escapes."""
     fields = (line.split() for line in mountinfo.splitlines())
     return frozenset(_ESCAPED.sub(lambda match: chr(int(match[1], 8)), each[4]) for each in fields if len(each) > 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a check asks of where it runs.
+
+    Args:
+        lookup: how names become addresses; None: as the system has it.
+    """
+
+    clock: Clock
+    draw: Uniform
+    machine: Machine
+    lookup: Lookup | None = None
+
+    @classmethod
+    def real(cls) -> Self:
+        """The machine's own."""
+        return cls(SystemClock(), uniform, Machine.here())
 
 
 @dataclass(frozen=True, slots=True)

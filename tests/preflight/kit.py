@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.config import load
 from sidecar.preflight import checkup
-from sidecar.preflight.checkup import Options, Surroundings
-from sidecar.preflight.subject import Machine, Subject
+from sidecar.preflight.checkup import Options
+from sidecar.preflight.subject import Machine, Subject, Surroundings
 from sidecar.runtime import SystemClock
 from tests.config.conftest import VALID
 
@@ -81,7 +81,7 @@ class Bench:
 
     def around(self) -> Surroundings:
         machine = Machine(self.clock.wall())
-        return Surroundings(self.clock, self._look_up, lambda low, high: low, machine)
+        return Surroundings(self.clock, lambda low, high: low, machine, self._look_up)
 
     async def _look_up(self, host: str) -> list[str]:
         if host == "localhost":

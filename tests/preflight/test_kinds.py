@@ -14,7 +14,7 @@ REFERENCE: Final = HERE.parent.parent / "docs" / "reference" / "checks.md"
 
 PRODUCING: Final = (
     *(HERE / "lints").glob("test_*.py"),
-    *(HERE / f"test_{name}.py" for name in ("dialling", "jobs", "network", "live", "probe", "checkup")),
+    *(HERE / f"test_{name}.py" for name in ("dialling", "jobs", "network", "live", "probe", "online", "checkup")),
 )
 """The tests in which findings come of something that is wrong."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.preflight.subject import Machine, mount_points
+import pytest
+
+from sidecar.preflight.subject import Machine, Surroundings, mount_points
 from tests.preflight.kit import subject
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 MOUNTINFO = """\
 36 35 98:0 / / rw,noatime master:1 - ext3 /dev/root rw,errors=continue
@@ -69,3 +70,8 @@ def test_only_what_belongs_to_the_named_ones_is_covered() -> None:
     assert not one.covers(("credentials", "a"))
     assert not one.covers(("routes", 0))
     assert not one.covers(("listeners", 0))
+
+
+def test_the_machine_s_own_surroundings_are_real() -> None:
+    around = Surroundings.real()
+    assert around.machine.wall == pytest.approx(around.clock.wall(), abs=60)
