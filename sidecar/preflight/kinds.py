@@ -367,7 +367,12 @@ class Kind(enum.Enum):
         _LIVE, _UNREACHABLE, "the IdP asks to be called less often", "wait; look for other clients of the same id"
     )
     IDP_SERVER_ERROR = _error(_LIVE, _UNREACHABLE, "the IdP failed", "see the IdP's status page")
-    LOGIN_NEEDED = _error(_LIVE, _REFUSED, "the store has no grant for a credential", "run `sidecar login`")
+    LOGIN_NEEDED = _error(
+        _LIVE,
+        _REFUSED,
+        "the store has no grant for a credential, or one of another client or provider",
+        "run `sidecar login`",
+    )
     REFRESH_TOKEN_EXPIRED = _error(_LIVE, _REFUSED, "the stored refresh token has expired", "run `sidecar login`")
     REFRESH_TOKEN_ENDS_SOON = _warning(
         _LIVE,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.command import Command
-from sidecar.broker.idp import IdP
+from sidecar.broker.idp import IdP, party
+from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.source import GivenToken
 from sidecar.broker.store import TokenStore
 from sidecar.config.files import given_token
@@ -133,7 +134,7 @@ class Live:
             token = await self._source(name, credential, endpoint).fetch()
         except (TokenRequestError, SecretMissing) as exc:
             clocks = tuple(skewed(path, endpoint.last.clock_skew)) if endpoint.last is not None else ()
-            return Outcome((Finding(KINDS[exc.reason], path, exc.detail, at_key=True), *clocks))
+            return Outcome((Finding(KINDS[exc.reason], path, exc.detail, NEXT_STEPS[exc.reason], at_key=True), *clocks))
         finally:
             await endpoint.close()
         self.tokens[name] = token
@@ -164,6 +165,9 @@ class Live:
                 said = "nothing is stored yet: it begins with refresh_token, which is not spent here"
                 return Outcome(tuple(found), said)
             message = "nobody has logged in: the store has no grant"
+            return Outcome((*found, Finding(Kind.LOGIN_NEEDED, path, message, f"sidecar login {name}", at_key=True)))
+        if grant.party not in (None, party(credential)) and credential.refresh_token is None:
+            message = f"the stored grant is of {grant.party}, and goes to no other"
             return Outcome((*found, Finding(Kind.LOGIN_NEEDED, path, message, f"sidecar login {name}", at_key=True)))
         wall = self._clock.wall()
         found += _grant_looked_at(path, name, grant, wall=wall, is_owned=is_owned)

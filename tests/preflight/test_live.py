@@ -233,6 +233,14 @@ async def test_without_a_grant_somebody_has_to_log_in(bench: Bench, idp: MockIdP
     assert report.exit_code == 6
 
 
+async def test_a_grant_of_another_client_is_as_good_as_none(bench: Bench, idp: MockIdP, store: TokenStore) -> None:
+    store.write("orders", grant(party=f"client other at http://127.0.0.1:{idp.port}"))
+    report = await resting(bench, idp, store)
+
+    assert found(report, LIVE) == [(Kind.LOGIN_NEEDED, ORDERS)]
+    assert "client other" in report.findings[-1][1].message
+
+
 async def test_a_seed_is_as_good_as_a_login(bench: Bench, idp: MockIdP, store: TokenStore) -> None:
     seeded = {"grant": "refresh_token", "refresh_token": "seed", "device_authorization_url": None}
     report = await resting(bench, idp, store, **seeded)
