@@ -22,7 +22,8 @@ broker/                 ``policy`` o and ``breaker`` o decide; where tokens come
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
                         ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
-                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; told beforehand: ``question`` o,
+                        ``explaining`` o; what is known of it: ``account``,
                         ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
@@ -39,7 +40,9 @@ preflight/              ``sidecar check``: ``kinds`` o of ``findings`` o, and it
                         ``online`` the others: ``network`` by ``dialling``, ``live``, ``probe``; ``subject`` is what is
                         checked, ``jobs`` runs what takes time, ``checkup`` all of it; ``formats`` tells it
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command; ``callback``, where the browser of a login comes back to
+cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
+                        that commands share; ``client_settings``, what a client's environment says; and
+                        ``status_table``, how a sidecar looks in a terminal
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

@@ -50,7 +50,8 @@ SANS_IO: Final = frozenset(
         *("oauth/jws", "oauth/assertion", "oauth/interactive"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
-        *("proxy/exchange", "proxy/challenges", "admin/access", "preflight/kinds", "preflight/findings"),
+        *("proxy/exchange", "proxy/challenges", "proxy/question", "proxy/explaining"),
+        *("admin/access", "preflight/kinds", "preflight/findings"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))
