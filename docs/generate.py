@@ -33,6 +33,7 @@ from sidecar.errors import (
     UpstreamError,
     leaves,
 )
+from sidecar.preflight.kinds import Kind, Stage
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
@@ -206,6 +207,19 @@ def runbook(family: alerts.Family, *roots: type[SidecarError]) -> str:
     return alerts.entries(family, [(leaf, _remedy(leaf)) for root in roots for leaf in leaves(root)])
 
 
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checks(stage: Stage) -> str:
+    """Everything that a stage of ``sidecar check`` can find."""
+    rows = [
+        (code(kind.id), facts.severity.value, str(facts.exit_code or ""), facts.meaning, facts.remedy)
+        for kind in Kind
+        if (facts := kind.facts).stage is stage
+    ]
+    return table(["id", "severity", "exit code", "what it says", "what to do"], rows)
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 _LIMIT: Final = re.compile(r"^  (\w+): (\S+) # \(default\) (.+)$", re.MULTILINE)
@@ -251,6 +265,7 @@ PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "token-requests": token_requests,
         "exit-codes": exit_codes,
     },
+    "docs/reference/checks.md": {stage.value: partial(checks, stage) for stage in Stage},
     "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
     "docs/runbooks/README.md": {"alerts": alerts.index},
     "docs/runbooks/reasons.md": {

@@ -36,6 +36,9 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
 read_once               what is read with the configuration and has to stand before anything is served
+preflight/              ``sidecar check``: ``kinds`` o of ``findings`` o, and its stages: ``offline`` by its ``lints``,
+                        ``online`` the others: ``network`` by ``dialling``, ``live``, ``probe``; ``subject`` is what is
+                        checked, ``jobs`` runs what takes time, ``checkup`` all of it; ``formats`` tells it
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
                         that commands share; ``client_settings``, what a client's environment says; and
