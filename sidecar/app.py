@@ -118,6 +118,7 @@ class Sidecar:
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         if configuration.admin is not None:
             self.admin = self._admin_server(configuration.admin)
+            self.admin.simulation = configuration.simulation.enabled
         try:
             for listener in self.listeners:
                 listener.open()
@@ -236,6 +237,8 @@ class Sidecar:
 
     def _warn(self, configuration: Configuration) -> None:
         """Say what is allowed and yet worth a look."""
+        if configuration.simulation.enabled:
+            self.log.warning("simulation_enabled", next="for rehearsals only: take simulation.enabled out elsewhere")
         for sentence in advice.warnings(configuration):
             self.log.warning("configuration_advice", detail=sentence)
 
@@ -344,6 +347,7 @@ class Sidecar:
         self.admin = opened.admin or self.admin
         if self.admin is not None and section is not None:
             self.admin.token = section.token
+            self.admin.simulation = configuration.simulation.enabled
 
     def _rename(self, listener: Listener, name: str) -> None:
         if listener.name != name:

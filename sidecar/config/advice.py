@@ -34,6 +34,7 @@ def warnings(configuration: Configuration) -> list[str]:
         *_open_routes(configuration),
         *_inline_secrets(configuration),
         *_interception(configuration),
+        *_simulation(configuration),
         *secret_warnings(configuration),
     ]
 
@@ -93,6 +94,15 @@ def _interception(configuration: Configuration) -> Iterator[str]:
     end = min(certificate.not_valid_after_utc for certificate in certificates)
     if end.timestamp() - SystemClock().wall() < _CA_ENDS_SOON_SECONDS:
         yield f"interception.certificate: the CA expires on {end:%Y-%m-%d}: make a new one with 'sidecar ca --force'"
+
+
+def _simulation(configuration: Configuration) -> Iterator[str]:
+    if not configuration.simulation.enabled:
+        return
+    if configuration.admin is None or configuration.admin.token is None:
+        yield "simulation.enabled: without admin.token nobody can use it: leave it out"
+    else:
+        yield "simulation.enabled: whoever has the admin token can expire tokens at will; not for production"
 
 
 def secret_warnings(configuration: Configuration) -> list[str]:

@@ -144,3 +144,12 @@ def test_a_local_ca_that_is_gone_by_now_is_no_advice(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").unlink()
 
     assert advice.warnings(configuration) == []
+
+
+def test_a_simulation_is_mentioned_and_that_it_needs_the_admin_token() -> None:
+    text = VALID + "simulation: {enabled: true}\n"
+    assert warnings(text) == ["simulation.enabled: without admin.token nobody can use it: leave it out"]
+    assert warnings(text + "admin: {token: env:ADMIN_TOKEN}\n") == [
+        "simulation.enabled: whoever has the admin token can expire tokens at will; not for production"
+    ]
+    assert warnings(VALID + "simulation: {enabled: false}\n") == []

@@ -44,7 +44,6 @@ def listeners(*entries: str, more: str = "") -> str:
     ("section", "line", "name"),
     [
         ("", "environment: production", "environment"),
-        ("", "simulation: {enabled: true}", "enabled"),
         ("routes", "probe: /healthz", "probe"),
     ],
 )
