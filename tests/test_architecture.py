@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "read_once", "app", "cli"),
+    *("simulation", "read_once", "app", "rehearsal", "cli", "testing"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 
@@ -51,6 +51,7 @@ SANS_IO: Final = frozenset(
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges", "admin/access"),
+        *("rehearsal/timeline", "rehearsal/verdict", "rehearsal/reports"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

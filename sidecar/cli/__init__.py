@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
     "login": "give a person's consent for a credential, or take it back",
     "token": "print a credential's token, for a person, a script, git or kubectl",
+    "mock-idp": "run a mock identity provider, with faults on command",
+    "simulate": "run a configuration through the failures of its identity provider",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
 }
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(name: str, arguments: list[str]) -> int:
-    command = importlib.import_module(f"sidecar.cli.{name}")
+    command = importlib.import_module(f"sidecar.cli.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"sidecar {name}",
         description=command.HELP,

@@ -219,6 +219,11 @@ class Tokens:
         family.revoked = True
         self._kill_access(family)
 
+    def end_all(self) -> None:
+        """Revoke every login."""
+        for known in self._refresh.values():
+            self.end(known.family)
+
     def owner(self, token: str) -> str | None:
         """The client that an access or a refresh token was issued to."""
         if (refresh := self._refresh.get(token)) is not None:
