@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import providers
+from docs import providers, rehearsals
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.config.model import NOT_YET
@@ -224,6 +224,12 @@ def not_yet() -> str:
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
+    "docs/simulate.md": {
+        "scenarios": rehearsals.scenarios,
+        "scenario": rehearsals.scenario,
+        "events": rehearsals.events,
+        "faults": rehearsals.faults,
+    },
     "docs/reference/metrics.md": {"metrics": metrics},
     "docs/reference/reasons.md": {
         "answers": answers,

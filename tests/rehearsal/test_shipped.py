@@ -1,0 +1,44 @@
+"""Every shipped scenario goes as it expects, on a client's secret and on a login."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.structs import replace
+
+from sidecar.rehearsal import reading, run
+from sidecar.rehearsal.scenario import Traffic
+from tests.rehearsal.hurried import Hurried
+from tests.rehearsal.plays import ORDERS, ROUTE, STORE, configuration
+
+REQUESTS_PER_SECOND = 4.0
+"""All scenarios run at once, in hurried time."""
+PATIENCE_SECONDS = 60.0
+"""A busy machine is slow in hurried time too: what has to hold is that nothing fails, not how soon it is over."""
+
+
+async def test_every_shipped_scenario_goes_as_it_expects() -> None:
+    login = ORDERS | {"grant": "refresh_token", "refresh_token": "file:/absent", "issuer": "https://other.example.com"}
+    both = configuration(
+        credentials={"orders": ORDERS, "login": login},
+        routes=[ROUTE, {"name": "other", "host": "other.example.com", "credential": "login"}],
+        store=STORE,
+        limits={"token_wait": "20s"},
+    )
+    plays = {name: reading.load(path) for name, path in reading.shipped().items()}
+    slow = Traffic(rate=REQUESTS_PER_SECOND)
+    running = [
+        run.rehearse(
+            name,
+            replace(play, traffic=slow, expect=replace(play.expect, recovered_within=PATIENCE_SECONDS)),
+            both,
+            clock=Hurried(),
+        )
+        for name, play in plays.items()
+    ]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        results = await asyncio.gather(*running)
+    assert {result.name: [each.what for each in result.findings if not each.met] for result in results} == {
+        name: [] for name in plays
+    }
+    assert all(not result.notes for result in results)
