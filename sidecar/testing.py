@@ -12,7 +12,6 @@ logging and to the hooks of the process is undone when a test is over.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import threading
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import pytest
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from sidecar.app import Sidecar
@@ -63,15 +63,21 @@ class Background:
     def call(self, coro: Coroutine[Any, Any, T]) -> T:
         """What comes of it, run over there."""
         assert self._loop is not None, "it is not entered"  # noqa: S101 - wrong use
+        import asyncio
+
         return asyncio.run_coroutine_threadsafe(coro, self._loop).result(PATIENCE_SECONDS)
 
     def _run(self) -> None:
+        import asyncio
+
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
+        import asyncio
+
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         self._started.set()
         await self._ended.wait()
@@ -225,6 +231,8 @@ class RunningSidecar:
             credential.expire_now()
 
     async def _has_tokens(self, generation: int, seconds: float) -> None:
+        import asyncio
+
         deadline = asyncio.get_running_loop().time() + seconds
         while lacking := [
             each for each in self._statuses().values() if not each.usable or each.generation < generation

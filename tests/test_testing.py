@@ -61,7 +61,7 @@ def test_pytest_finds_the_fixtures_by_itself(pytestconfig: pytest.Config) -> Non
 
 
 def test_a_suite_that_does_not_use_it_pays_nothing_for_it() -> None:
-    heavy = "{'aiohttp', 'cryptography', 'structlog', 'uvloop', 'yaml', 'sidecar.app'}"
+    heavy = "{'aiohttp', 'asyncio', 'cryptography', 'structlog', 'uvloop', 'yaml', 'sidecar.app'}"
     code = f"import sys, pytest, sidecar.testing; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
