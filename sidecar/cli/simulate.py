@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ secrets are made up, nothing leaves the machine. Fails if a request failed that 
 EXAMPLE: Final = """example: sidecar simulate -c config.yaml idp-outage-short ./mine.yaml
 exit codes: 0 as expected, 1 not as expected, 2 usage, 3 configuration or scenario; --against: 5 nobody answers there"""
 
+ENDED: Final = 128 + signal.SIGTERM
 FORMATS: Final = ("text", "json", "junit")
 
 
@@ -67,8 +69,11 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("name a scenario: sidecar simulate --list shows those that are shipped")
     scenarios = [(Path(name).stem, reading.load(reading.find(name))) for name in arguments.scenarios]
     configuration = load.load(configuration_file(arguments.config), check_files=False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        results = runner.run(_run(scenarios, configuration, arguments))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            results = runner.run(_run(scenarios, configuration, arguments))
+    except asyncio.CancelledError:
+        return ENDED
     _print(results, arguments.format)
     return 0 if all(result.passed for result in results) else 1
 
@@ -78,6 +83,8 @@ async def _run(
 ) -> list[Result]:
     from sidecar.rehearsal import remote, reports, run
 
+    if (task := asyncio.current_task()) is not None:  # a pipeline that is cancelled leaves no folder behind
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     clock = SystemClock()
     is_text = arguments.format == "text"
     results = []

@@ -91,7 +91,7 @@ def as_junit(results: Sequence[Result]) -> str:
             time=seconds,
         )
         for finding in result.findings:
-            case = SubElement(suite, "testcase", classname=f"simulate.{result.name}", name=finding.name, time=seconds)
+            case = SubElement(suite, "testcase", classname=f"simulate.{result.name}", name=finding.name)
             if not finding.met:
                 SubElement(case, "failure", message=finding.what)
         SubElement(suite, "system-out").text = "\n".join(line(entry) for entry in result.timeline.entries)

@@ -21,7 +21,7 @@ OWN_EVENTS: Final = {
     for fault in (
         Fault(
             name="expire",
-            meaning="once: the token is at its end now, for the sidecar and for everybody",
+            meaning="once: the sidecar takes its token to be at its end now",
             example="expire",
             lasts=False,
         ),

@@ -80,7 +80,7 @@ class Stage:
         match order.fault.name:
             case "expire":
                 for name in names:
-                    self._expire(name)
+                    self.sidecar.broker.credential(name).expire_now()
             case "refresh":
                 for name in names:
                     self.sidecar.broker.credential(name).request_refresh()
@@ -98,12 +98,6 @@ class Stage:
 
     def _concerned(self, names: Sequence[str]) -> list[Provided]:
         return list({id(self.providers[name]): self.providers[name] for name in names}.values())
-
-    def _expire(self, name: str) -> None:
-        credential = self.sidecar.broker.credential(name)
-        if credential.published is not None:
-            self.providers[name].idp.revoke(credential.published.secret.reveal())
-        credential.expire_now()
 
     async def _rotate_secrets(self, idp: MockIdP, later_seconds: float) -> None:
         changed = self.made_up.change_at_idp(idp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
@@ -68,6 +69,23 @@ def test_a_request_that_failed_exits_with_1_and_is_named_with_its_reason(folder:
     assert "api              first failed request: 503 token_unavailable" in done.stdout
     assert "FAILED  failing\n" in done.stdout
     assert "PASSED  quiet\n" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_ended_leaves_nothing_behind(folder: Path, number: signal.Signals, code: int) -> None:
+    (folder / "quiet.yaml").write_text(QUIET.replace("300ms", "1m"))
+    command = [sys.executable, "-W", "error", "-m", "sidecar", "simulate", "./quiet.yaml"]
+    environment = os.environ | {"TMPDIR": str(folder)}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("quiet")
+    assert "traffic" in process.stdout.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, errors) == (code, "")
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "quiet.yaml", "failing.yaml"}
 
 
 def test_for_programs_it_prints_json_and_for_pipelines_junit(folder: Path) -> None:
