@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 FIRST_TOKENS_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.02
+LEEWAY_SECONDS: Final = 2.0
+"""APIs take a token for a little longer than it lives, most a minute: clocks differ, and requests are under way."""
 
 
 @dataclass(slots=True)
@@ -132,7 +134,7 @@ async def stage(
         providers = await _providers(configuration, stack, ttl=ttl, clock=clock, tasks=tasks, on_end=on_end)
         made_up = MadeUp(Path(folder))
         distinct = {id(provided.idp): provided.idp for provided in providers.values()}
-        echoes = await _echoes(configuration, stack, list(distinct.values()))
+        echoes = await _echoes(configuration, stack, list(distinct.values()), clock)
         idps = {name: provided.idp for name, provided in providers.items()}
         arranged = arrangement.arranged(configuration, idps=idps, echoes=echoes, made_up=made_up)
         asked = {name: each for name, each in providers.items() if configuration.credentials[name].grant != "static"}
@@ -169,11 +171,14 @@ async def _providers(
     return providers
 
 
-async def _echoes(configuration: Configuration, stack: AsyncExitStack, idps: Sequence[MockIdP]) -> dict[int, int]:
+async def _echoes(
+    configuration: Configuration, stack: AsyncExitStack, idps: Sequence[MockIdP], clock: Clock
+) -> dict[int, int]:
     """An echo for each port that routes lead to."""
 
     def is_valid(token: str) -> bool:
-        return token.startswith("static-") or any(idp.is_valid(token) for idp in idps)
+        now = clock.now() - LEEWAY_SECONDS
+        return token.startswith("static-") or any(idp.is_valid(token, now) for idp in idps)
 
     echoes = {}
     for port in arrangement.upstream_ports(configuration):

@@ -11,10 +11,10 @@ from sidecar.rehearsal.scenario import Traffic
 from tests.rehearsal.hurried import Hurried
 from tests.rehearsal.plays import ORDERS, ROUTE, STORE, configuration
 
-REQUESTS_PER_SECOND = 4.0
+REQUESTS_PER_SECOND = 2.0
 """All scenarios run at once, in hurried time."""
-PATIENCE_SECONDS = 60.0
-"""A busy machine is slow in hurried time too: what has to hold is that nothing fails, not how soon it is over."""
+PATIENCE_SECONDS = 300.0
+"""A run that hangs has to end some time."""
 
 
 async def test_every_shipped_scenario_goes_as_it_expects() -> None:
@@ -27,15 +27,7 @@ async def test_every_shipped_scenario_goes_as_it_expects() -> None:
     )
     plays = {name: reading.load(path) for name, path in reading.shipped().items()}
     slow = Traffic(rate=REQUESTS_PER_SECOND)
-    running = [
-        run.rehearse(
-            name,
-            replace(play, traffic=slow, expect=replace(play.expect, recovered_within=PATIENCE_SECONDS)),
-            both,
-            clock=Hurried(),
-        )
-        for name, play in plays.items()
-    ]
+    running = [run.rehearse(name, replace(play, traffic=slow), both, clock=Hurried()) for name, play in plays.items()]
     async with asyncio.timeout(PATIENCE_SECONDS):
         results = await asyncio.gather(*running)
     assert {result.name: [each.what for each in result.findings if not each.met] for result in results} == {
