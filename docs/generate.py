@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import providers, rehearsals
+from docs import alerts, providers, rehearsals
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
+from sidecar.cli.client_settings import CLIENTS
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
     AdminError,
@@ -31,6 +33,7 @@ from sidecar.errors import (
     UpstreamError,
     leaves,
 )
+from sidecar.preflight.kinds import Kind, Stage
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ REMEDIES: Final = {
     "secret_missing": "put the secret where the configuration says, readable for the sidecar's user",
     "store_unusable": "correct the store's path, key or permissions, as the message says",
     "store_locked": "end the other process, or give each sidecar a login of its own",
-    "login_needed": "run `sidecar login` for the credential",
+    "login_needed": "run `sidecar login` for the credential; with `grant: refresh_token`, put a new one where it says",
     "cannot_bind": "free the address, or choose another",
 }
 FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstream": "upstream", "sidecar": "sidecar"}
@@ -199,6 +202,24 @@ def _who(kind: type[SidecarError]) -> tuple[str, str]:
     return code(kind.reason), FAULTS[kind.fault.value]
 
 
+def runbook(family: alerts.Family, *roots: type[SidecarError]) -> str:
+    """What to do about each of these reasons at night."""
+    return alerts.entries(family, [(leaf, _remedy(leaf)) for root in roots for leaf in leaves(root)])
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checks(stage: Stage) -> str:
+    """Everything that a stage of ``sidecar check`` can find."""
+    rows = [
+        (code(kind.id), facts.severity.value, str(facts.exit_code or ""), facts.meaning, facts.remedy)
+        for kind in Kind
+        if (facts := kind.facts).stage is stage
+    ]
+    return table(["id", "severity", "exit code", "what it says", "what to do"], rows)
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 _LIMIT: Final = re.compile(r"^  (\w+): (\S+) # \(default\) (.+)$", re.MULTILINE)
@@ -213,16 +234,31 @@ def limits() -> str:
 
 def not_yet() -> str:
     """Keys that are refused because what they ask for does not exist yet."""
+    if not NOT_YET:
+        return "At present there are none."
     return "\n".join(
         f"- {code(key)}{': ' if values else ''}{', '.join(code(value) for value in values)}"
         for key, values in NOT_YET.items()
     )
 
 
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+def clients() -> str:
+    """What each language's client reads, and what surprises with it."""
+    rows = [
+        (code(name), client.reads, client.no_proxy, client.trap, f"{code(client.trust)} {client.trust_note}".strip())
+        for name, client in CLIENTS.items()
+    ]
+    return table(["client", "reads", "NO_PROXY", "trap", "the CA of interception"], rows)
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
+    "docs/commands.md": {"clients": clients},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
     "docs/simulate.md": {
         "scenarios": rehearsals.scenarios,
@@ -237,12 +273,25 @@ PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "token-requests": token_requests,
         "exit-codes": exit_codes,
     },
+    "docs/reference/checks.md": {stage.value: partial(checks, stage) for stage in Stage},
     "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
+    "docs/runbooks/README.md": {"alerts": alerts.index},
+    "docs/runbooks/reasons.md": {
+        "token-requests": partial(runbook, alerts.TOKEN_REQUESTS, TokenRequestError),
+        "upstreams": partial(runbook, alerts.UPSTREAMS, UpstreamError),
+        "answers": partial(runbook, alerts.ANSWERS, TokenUnavailable, Overloaded, InternalError, Denied, ClientError),
+        "start": partial(runbook, alerts.STARTUP, StartupError),
+        "admin": partial(runbook, alerts.ADMIN, AdminError),
+    },
 }
+WHOLE: Final[dict[str, Callable[[], str]]] = {"deploy/prometheus/prometheusrule.yaml": alerts.prometheus_rule}
+"""Files that nobody writes by hand."""
 
 
 def render(name: str) -> str:
-    """A page as it should be."""
+    """A page, or a file, as it should be."""
+    if name in WHOLE:
+        return WHOLE[name]()
     page = (ROOT / name).read_text()
     for part, generate in PAGES[name].items():
         page = between_marks(page, part, generate())
@@ -251,10 +300,10 @@ def render(name: str) -> str:
 
 def main() -> int:
     """Write what changed."""
-    for name in PAGES:
+    for name in (*PAGES, *WHOLE):
         path = ROOT / name
         page = render(name)
-        if page != path.read_text():
+        if not path.exists() or page != path.read_text():
             path.write_text(page)
             print(f"{name}: updated")
     return 0

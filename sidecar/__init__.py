@@ -8,7 +8,7 @@ time, random or os, so they can be read and tested as plain functions.
 errors            o     one tree; each leaf says its reason word, whose fault, retryable, HTTP status
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
-telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
+telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction; ``abuse`` o bursts
 config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
                         in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
@@ -22,7 +22,8 @@ broker/                 ``policy`` o and ``breaker`` o decide; where tokens come
                         ``sealing`` and ``store`` keep; ``fetch`` is one attempt, ``credential`` one refresh loop,
                         ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
-                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; told beforehand: ``question`` o,
+                        ``explaining`` o; what is known of it: ``account``,
                         ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
@@ -36,12 +37,17 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``. Faults by name are the
                         ``catalogue``; ``injection`` puts them in and out; ``control`` takes them by HTTP
 read_once               what is read with the configuration and has to stand before anything is served
+preflight/              ``sidecar check``: ``kinds`` o of ``findings`` o, and its stages: ``offline`` by its ``lints``,
+                        ``online`` the others: ``network`` by ``dialling``, ``live``, ``probe``; ``subject`` is what is
+                        checked, ``jobs`` runs what takes time, ``checkup`` all of it; ``formats`` tells it
 app                     the composition root: configuration in, running generation out; swaps it on reload
 rehearsal/              a configuration run through failures: ``scenario`` what a file says and ``reading`` it;
                         ``made_up`` secrets, ``credentials`` and the whole ``arrangement`` pointed at mocks; a ``stage``
                         for it or a ``remote`` sidecar; ``run``, with ``traffic``; the ``timeline`` o, its ``verdict`` o
                         and ``reports`` o
-cli/                    one file per command; ``callback``, where the browser of a login comes back to
+cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
+                        that commands share; ``client_settings``, what a client's environment says; and
+                        ``status_table``, how a sidecar looks in a terminal
 testing                 the pytest plugin: provider and sidecar as fixtures for the tests of an application
 ======================  ===================================================================================
 

@@ -37,6 +37,8 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
+from sidecar.proxy.peer import source_of
+from sidecar.telemetry.abuse import Kind
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class AdminServer(PageServer):
                 return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
             if asked.simulated and not self.simulation:
                 raise NotFound("nothing is simulated here: the configuration does not say simulation.enabled: true")
-            self._let_in(head)
+            self._let_in(request)
             return self._act(asked)
         except SidecarError as error:
             return self._problem(error)
@@ -189,7 +191,7 @@ class AdminServer(PageServer):
 
     # --- who may ---
 
-    def _let_in(self, head: RequestHead) -> None:
+    def _let_in(self, request: Request) -> None:
         """Check the token as it stands now: a rotated one counts at once.
 
         Raises:
@@ -203,8 +205,11 @@ class AdminServer(PageServer):
             self._tell_refusal("admin_token_unusable", detail=exc.detail, reference=str(self.token))
             raise AdminReadOnly("the admin token cannot be used now: the log says why") from None
         try:
-            access.check_token(head, token)
+            access.check_token(request.head, token)
         except AdminTokenRefused as error:
+            if request.head.authorization:
+                source = source_of(request.transport, self.name)
+                self._metrics.abuse.note(Kind.ADMIN_TOKEN, source, self._clock.now())
             self._tell_refusal("admin_token_refused", detail=error.detail)
             raise
 
@@ -230,6 +235,7 @@ class AdminServer(PageServer):
             "refreshing": status.fetching,
             "consecutive_failures": status.consecutive_failures,
             "last_error": status.last_error,
+            "last_detail": status.last_detail,
             "next": NEXT_STEPS.get(status.last_error or ""),
         }
 
@@ -240,6 +246,7 @@ class AdminServer(PageServer):
             "credential": status.name,
             "generation": status.generation,
             "last_error": status.last_error,
+            "last_detail": status.last_detail,
             "next": NEXT_STEPS.get(status.last_error or ""),
         }
 

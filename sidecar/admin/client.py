@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from sidecar.broker.report import NEXT_STEPS
@@ -31,12 +31,18 @@ from sidecar.errors import (
 from sidecar.secrets import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import aiohttp
 
     from sidecar.config.model import Bind
     from sidecar.secrets import SecretReference
 
+Got = TypeVar("Got")
+
 LARGEST_ANSWER: Final = 1 << 20
+LARGEST_METRICS: Final = 16 << 20
+MOST_DETAIL: Final = 2000
 _REASONS: Final[dict[str, type[SidecarError]]] = {
     leaf.reason: leaf for root in (InternalError, StartupError, TokenRequestError) for leaf in leaves(root)
 }
@@ -66,18 +72,24 @@ def may_pass(reason: str | None) -> bool:
     return kind is None or issubclass(kind, TransientTokenError)
 
 
-def no_token(name: str, reason: str | None) -> SidecarError:
+def no_token(name: str, reason: str | None, detail: str | None = None) -> SidecarError:
     """The error that a command ends with when a credential has no token for it: the one it last failed with.
 
     Args:
         name: of the credential.
         reason: of its last failure; None if no attempt has ended.
+        detail: the sentence of that failure, if it is known.
     """
     kind = _REASONS.get(reason or "")
     if kind is None:
         return TokenTimeout(f"credential {name} has no token: nothing came in time")
     step = NEXT_STEPS.get(kind.reason, "see the sidecar's log")
-    return kind(f"credential {name} has no token: {kind.title} ({kind.reason})\n  next: {step}")
+    return kind(f"credential {name} has no token: {detail or kind.title} ({kind.reason})\n  next: {step}")
+
+
+def _sentence(value: object) -> str | None:
+    """One line of an answer that may be shown on a terminal."""
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= MOST_DETAIL else None
 
 
 def bound(name: str) -> UsageError:
@@ -93,12 +105,28 @@ class AdminClient:
 
     Args:
         bind: where its admin listener is, as in the configuration.
-        token: names the admin token; read only when somebody listens there.
+        token: names the admin token; read only when somebody listens there. Without it no token can be asked for.
     """
 
-    def __init__(self, bind: Bind, token: SecretReference) -> None:
+    def __init__(self, bind: Bind, token: SecretReference | None = None) -> None:
         self._bind = bind
         self._token = token
+        self._trouble: SidecarError | None = None
+
+    async def credentials(self, *, timeout: float) -> list[dict[str, Any]] | None:
+        """How each credential stands, as the API says it; None if nobody listens at the address.
+
+        Raises:
+            TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
+        """
+        return await self._in_time(self._with_session(self._see_a_sidecar), timeout)
+
+    async def _in_time(self, work: Awaitable[Got], timeout: float) -> Got:
+        try:
+            async with asyncio.timeout(timeout):
+                return await work
+        except TimeoutError:
+            raise self._trouble or TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
 
     async def token(self, name: str, *, fresh: bool, timeout: float) -> GivenToken | None:
         """The token of a credential, asked for again while the sidecar says that it may still come.
@@ -115,49 +143,63 @@ class AdminClient:
             SecretMissing: the admin token cannot be read.
             ConfigurationInvalid: the sidecar runs with another configuration.
             TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
-            SidecarError: why the credential has no token.
+            SidecarError: why the credential has no token, as the sidecar said last.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._ask_again(name, fresh, asyncio.get_running_loop().time() + timeout)
-        except TimeoutError:
-            raise TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
+        deadline = asyncio.get_running_loop().time() + timeout
 
-    async def _ask_again(self, name: str, fresh: bool, deadline: float) -> GivenToken | None:
+        async def work(session: aiohttp.ClientSession) -> GivenToken:
+            return await self._ask_again(session, name, fresh, deadline)
+
+        return await self._in_time(self._with_session(work), timeout)
+
+    async def _ask_again(self, session: aiohttp.ClientSession, name: str, fresh: bool, deadline: float) -> GivenToken:
+        await self._see_a_sidecar(session)
+        while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
+            error, seconds = answered
+            self._trouble = error
+            if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
+                raise error
+            await asyncio.sleep(seconds)
+        return answered
+
+    async def _with_session(self, work: Callable[[aiohttp.ClientSession], Awaitable[Got]]) -> Got | None:
+        """What ``work`` brings; None if nobody listens.
+
+        Raises:
+            TokenConnect
+        """
         import aiohttp  # here: only these commands need it, and it costs more than all else
 
+        self._trouble = None
         connector = aiohttp.UnixConnector(self._bind.path) if self._bind.is_unix else aiohttp.TCPConnector()
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
             try:
-                await self._see_a_sidecar(session)
-                while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
-                    error, seconds = answered
-                    if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
-                        raise error
-                    await asyncio.sleep(seconds)
+                return await work(session)
             except aiohttp.ClientConnectorError as exc:
                 if isinstance(exc.os_error, PermissionError):
                     raise TokenConnect(f"this user may not connect to {self._bind}") from exc
                 return None
             except (aiohttp.ClientError, ValueError) as exc:
                 raise TokenConnect(f"what listens at {self._bind} does not answer as a sidecar's admin API") from exc
-            return answered
 
-    async def _see_a_sidecar(self, session: aiohttp.ClientSession) -> None:
-        """What else may listen there is not sent the admin token.
+    async def _see_a_sidecar(self, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+        """What it lists; what else may listen there is not sent the admin token.
 
         Raises:
             ValueError: it is something else.
         """
-        async with session.get(f"{self._origin()}/v1/credentials", allow_redirects=False) as response:
-            if response.status != 200 or not isinstance((await _read(response)).get("credentials"), list):
+        async with session.get(f"{_origin(self._bind)}/v1/credentials", allow_redirects=False) as response:
+            listed = (await _read(response)).get("credentials") if response.status == 200 else None
+            if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
                 raise ValueError("it does not list credentials")
+            return listed
 
     async def _ask(
         self, session: aiohttp.ClientSession, name: str, fresh: bool
     ) -> GivenToken | tuple[SidecarError, float]:
         """A token, or why there is none and how long to wait before asking again."""
-        url = f"{self._origin()}/v1/credentials/{quote(name, safe='')}/token{'?fresh=true' if fresh else ''}"
+        url = f"{_origin(self._bind)}/v1/credentials/{quote(name, safe='')}/token{'?fresh=true' if fresh else ''}"
+        assert self._token is not None  # noqa: S101 - see the class
         headers = {"Authorization": f"Bearer {self._token.read().reveal()}"}
         async with session.post(_as_it_is(url), headers=headers, allow_redirects=False) as response:
             answer = await _read(response)
@@ -165,14 +207,8 @@ class AdminClient:
                 return _given(answer)
             if response.status == 503:
                 seconds = float(response.headers.get("Retry-After", "1"))
-                return no_token(name, str(answer.get("last_error"))), seconds
+                return no_token(name, str(answer.get("last_error")), _sentence(answer.get("last_detail"))), seconds
             return self._refused(response.status, name, answer.get("reason")), 0.0
-
-    def _origin(self) -> str:
-        if self._bind.is_unix:
-            return "http://localhost"
-        host = _ELSEWHERE.get(self._bind.host, self._bind.host)
-        return f"http://[{host}]:{self._bind.port}" if ":" in host else f"http://{host}:{self._bind.port}"
 
     def _refused(self, status: int, name: str, reason: object) -> SidecarError:
         if reason == TokenBound.reason:
@@ -184,6 +220,13 @@ class AdminClient:
         }
         what = why.get(status, f"answered {status}")
         return ConfigurationInvalid(f"the sidecar at {self._bind} {what}; does it run with this configuration?")
+
+
+def _origin(bind: Bind) -> str:
+    if bind.is_unix:
+        return "http://localhost"
+    host = _ELSEWHERE.get(bind.host, bind.host)
+    return f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
 
 
 def _as_it_is(url: str) -> Any:
@@ -222,3 +265,18 @@ def _given(answer: dict[str, Any]) -> GivenToken:
         generation if isinstance(generation, int) else None,
         scope if isinstance(scope, str) else None,
     )
+
+
+async def read_metrics(bind: Bind, *, timeout: float) -> str | None:
+    """The metrics of the sidecar whose telemetry is served there, as text; None if they are not to be had."""
+    import aiohttp  # as above
+
+    connector = aiohttp.UnixConnector(bind.path) if bind.is_unix else aiohttp.TCPConnector()
+    limits = aiohttp.ClientTimeout(total=timeout)
+    async with aiohttp.ClientSession(connector=connector, timeout=limits, trust_env=False) as session:
+        try:
+            async with session.get(f"{_origin(bind)}/metrics", allow_redirects=False) as response:
+                raw = await response.content.read(LARGEST_METRICS) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+    return None if raw is None else raw.decode("utf-8", "replace")

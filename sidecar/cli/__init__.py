@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "init": "write a first configuration, for a provider or a grant",
+    "check": "see before it counts whether a configuration works: lint, network, tokens, upstreams",
     "login": "give a person's consent for a credential, or take it back",
+    "exec": "run one command with a sidecar of its own, for CI jobs",
+    "env": "print the variables by which an app finds the sidecar",
+    "explain": "say which route a request takes, and why, without sending it",
+    "status": "show how the credentials of the running sidecar stand",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "mock-idp": "run a mock identity provider, with faults on command",
     "simulate": "run a configuration through the failures of its identity provider",

@@ -36,6 +36,8 @@ from sidecar.oauth.discovery import Metadata, metadata, metadata_urls
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aiohttp.abc import AbstractResolver
+
     from sidecar.oauth.client_auth import TokenRequest
     from sidecar.runtime import Clock
 
@@ -69,14 +71,18 @@ class Wire:
 class Endpoint:
     """Sends token requests and reads discovery documents.
 
+    Args:
+        resolver: how names become addresses; None: as the system has it.
+
     Raises:
         ConfigurationInvalid: the environment switches Authlib's https checks off.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, resolver: AbstractResolver | None = None) -> None:
         if os.environ.get(INSECURE_SWITCH):
             raise ConfigurationInvalid(f"{INSECURE_SWITCH} is set; it switches off checks that protect secrets")
         self._clock = clock
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[tuple[str, ...], tuple[list[FileStamp], ssl.SSLContext]] = {}
         self._discovered: dict[tuple[str, str | None], tuple[float, Metadata]] = {}
@@ -146,7 +152,8 @@ class Endpoint:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=100),
+                # No limit: each credential has one request under way, and an IdP that hangs stops nobody else's.
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0, resolver=self._resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
@@ -236,7 +243,7 @@ def _translated(exc: Exception) -> TokenRequestError:
         case aiohttp.ClientConnectorDNSError():
             return TokenDNS(f"the IdP's name {exc.host} does not resolve", sent=False)
         case aiohttp.ClientConnectorError():
-            why = exc.os_error.strerror or "failed"
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else "failed"  # asyncio writes words of its own
             return TokenConnect(f"no connection to {exc.host}:{exc.port}: {why}", sent=False)
         case aiohttp.ServerDisconnectedError() | OSError():
             return TokenConnect("the IdP closed the connection before it answered")

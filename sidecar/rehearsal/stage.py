@@ -138,6 +138,7 @@ async def stage(
         idps = {name: provided.idp for name, provided in providers.items()}
         arranged = arrangement.arranged(configuration, idps=idps, echoes=echoes, made_up=made_up)
         asked = {name: each for name, each in providers.items() if configuration.credentials[name].grant != "static"}
+        stack.enter_context(log.borrowed("error"))
         sidecar = Sidecar(arranged.configuration, clock=clock, draw=_draw(), lookup=_look_up)
         await sidecar.start()
         stack.push_async_callback(sidecar.close)

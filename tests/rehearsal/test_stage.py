@@ -12,6 +12,7 @@ from sidecar.rehearsal.scenario import EVENTS
 from sidecar.rehearsal.stage import stage
 from sidecar.runtime import SystemClock
 from sidecar.simulation.catalogue import ordered
+from sidecar.telemetry import log
 from tests.end_to_end.waiting import until
 from tests.rehearsal.plays import ORDERS, ROUTE, STORE, configuration
 
@@ -117,3 +118,13 @@ async def test_a_credential_that_gets_no_token_is_named(monkeypatch: pytest.Monk
     with pytest.raises(ConfigurationInvalid, match=r"credential orders cannot be rehearsed: .* says invalid_client"):
         async with stage(impossible, ttl=3600, clock=SystemClock(), on_end=lambda _: None):
             pass
+
+
+async def test_the_log_is_as_it_was_when_the_stage_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info")
+    async with stage(configuration(), ttl=3600, clock=SystemClock(), on_end=lambda _: None):
+        log.get_logger("test").error("kept_away")
+    log.get_logger("test").info("said_again")
+    said = capsys.readouterr().err
+    assert "said_again" in said
+    assert "kept_away" not in said
