@@ -1,8 +1,13 @@
-"""The admin listener: what the credentials are doing, and for whoever has the admin token, what they hold.
+"""The admin listener: what the sidecar is doing, and for whoever has the admin token, what it holds and what it can do.
 
+    GET  /                                   the status page
+    GET  /v1/status                          what the page shows
+    GET  /v1/events                          the same, and then what changes, as server-sent events
     GET  /v1/credentials                     how each one stands; neither token nor fingerprint of one
     POST /v1/credentials/NAME/token          its token; a fresh one with ``?fresh=true``
     POST /v1/credentials/NAME/refresh        ask for a fresh one, without waiting for it
+    POST /v1/credentials/NAME/login          begin a login, and say what the person has to do
+    POST /v1/support-bundle                  an archive to send along with a question
 
 Decides what each address answers, and that whatever is more than looking needs the token of the configuration: without
 one there the API is read-only. Leaves who may ask to ``access``, sockets and bounds to ``page_server``, and tokens to
@@ -18,12 +23,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from sidecar.admin import access
+from sidecar.admin import access, support_bundle
+from sidecar.admin.event_stream import EventStreams
+from sidecar.admin.logins import Logins
 from sidecar.admin.page_server import Answer, PageServer, Request
+from sidecar.admin.static_page import HARDENED, HTML, NOTHING, message_page, status_page
+from sidecar.admin.status import StatusReport
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.errors import (
     AdminReadOnly,
     AdminTokenRefused,
+    BadRequest,
     Denied,
     InternalError,
     MethodNotAllowed,
@@ -39,6 +49,8 @@ from sidecar.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from sidecar.admin.facts import Facts
+    from sidecar.admin.page_server import Stream
     from sidecar.broker.broker import Broker
     from sidecar.broker.credential import Credential, PublishedToken
     from sidecar.config.model import Bind
@@ -54,20 +66,17 @@ WAIT_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.05
 TELL_SECONDS: Final = 10.0
 """Refusals within this time of one that was logged are counted, and told with the next line."""
-_HARDENED: Final = (
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy: same-origin",
-)
+_HARDENED: Final = (f"Content-Security-Policy: {NOTHING}", *HARDENED)
 _BUG: Final = "unexpected error in the admin API; the log has it"
 
 log = get_logger("admin")
 
 
 class _Asked(NamedTuple):
-    """An address of the API: a credential's name and what is to be done with it; both empty for the list."""
+    """What a request is for, and of which credential."""
 
+    what: str
     name: str = ""
-    action: str = ""
     fresh: bool = False
 
 
@@ -79,11 +88,16 @@ class AdminServer(PageServer):
         token: names the admin token, which is read for each request that needs it; None makes the API read-only.
         broker: holds the credentials.
         metrics: counts who is denied for where it comes from.
+        facts: what else there is to tell.
         clock: the broker's.
         tasks: owns the background work of the server.
     """
 
     name = "admin"
+    # A browser sends the cookies that every program on 127.0.0.1 may have set, and a provider's answer holds its code.
+    head_bytes = 32 * 1024
+    target_bytes = 16 * 1024
+    fields = 128
 
     def __init__(
         self,
@@ -92,6 +106,7 @@ class AdminServer(PageServer):
         token: SecretReference | None,
         broker: Broker,
         metrics: Metrics,
+        facts: Facts,
         clock: Clock,
         tasks: Tasks,
     ) -> None:
@@ -99,21 +114,30 @@ class AdminServer(PageServer):
         self.token = token
         self._broker = broker
         self._metrics = metrics
+        self._facts = facts
         self._clock = clock
+        self._report = StatusReport(broker=broker, metrics=metrics, clock=clock, facts=facts)
+        self._logins = Logins(broker=broker, clock=clock, tasks=tasks)
+        self.events = EventStreams(self.snapshot, clock=clock, tasks=tasks)
         self._told_at = -math.inf
         self._untold = 0
 
     # --- from a request to an answer ---
 
-    def answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(self, request: Request) -> Answer | Stream | Coroutine[Any, Any, Answer]:
         head = request.head
         try:
-            access.check_source(head, access.own_hosts(self.bind.host, request.local_host))
+            known = access.own_hosts(self.bind.host, request.local_host)
+            if head.method == b"GET" and self._logins.awaited(head):
+                access.check_source(head, known, linked=True)
+                return self._take_login(head)
+            path = head.target.partition(b"?")[0]
+            access.check_source(head, known, linked=path == b"/")  # runbooks link there, and it holds no data
             asked = _asked(head)
-            if not asked.name:
-                return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
+            if head.method != b"POST":
+                return self._show(asked)
             self._let_in(head)
-            return self._act(asked)
+            return self._bundle() if asked.what == "support-bundle" else self._act(asked, head)
         except SidecarError as error:
             return self._problem(error)
         except Exception:
@@ -123,16 +147,76 @@ class AdminServer(PageServer):
     def refuse(self, error: ClientError) -> Answer:
         return self._problem(error)
 
-    def _act(self, asked: _Asked) -> Answer | Coroutine[Any, Any, Answer]:
+    # --- for everybody ---
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the page shows."""
+        snapshot = self._report.snapshot()
+        snapshot["about"]["writable"] = self.token is not None
+        for card in snapshot["credentials"]:
+            card["login_state"] = self._logins.state(card["name"])
+        return snapshot
+
+    def _show(self, asked: _Asked) -> Answer | Stream:
+        match asked.what:
+            case "page":
+                page = status_page()
+                return Answer(200, page.body, HTML, (f"Content-Security-Policy: {page.policy}", *HARDENED))
+            case "events":
+                return self.events.stream(*_HARDENED)
+            case "status":
+                return _json(200, self.snapshot() | {"now": self._clock.wall()})
+            case _:
+                return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
+
+    def _take_login(self, head: RequestHead) -> Answer:
+        """The page that a browser ends on; how the login went is seen on the status page."""
+        fields = (f"Content-Security-Policy: {NOTHING}", *HARDENED)
+        try:
+            self._logins.take(head)
+        except BadRequest as error:
+            return Answer(400, message_page("Refused", f"{error.detail[0].upper()}{error.detail[1:]}."), HTML, fields)
+        said = "You may close this window; the status page says how it went."
+        return Answer(200, message_page("The answer has arrived", said), HTML, fields)
+
+    # --- for whoever has the admin token ---
+
+    def _act(self, asked: _Asked, head: RequestHead) -> Answer | Coroutine[Any, Any, Answer]:
         try:
             credential = self._broker.credential(asked.name)
         except KeyError:
             raise NotFound("no credential has this name: GET /v1/credentials lists them") from None
-        if asked.action == "refresh":
-            log.info("refresh_asked", credential=credential.name)
-            credential.request_refresh()
-            return _json(202, self._status(credential))
-        return self._give(credential, fresh=asked.fresh)
+        match asked.what:
+            case "refresh":
+                log.info("refresh_asked", credential=credential.name)
+                credential.request_refresh()
+                return _json(202, self._status(credential))
+            case "login":
+                return self._log_in(credential.name, head.host or b"")
+            case _:
+                return self._give(credential, fresh=asked.fresh)
+
+    async def _log_in(self, name: str, authority: bytes) -> Answer:
+        try:
+            return _json(200, await self._logins.begin(name, authority))
+        except SidecarError as error:
+            return self._problem(error)
+        except Exception:
+            log.exception("admin_failed")
+            return self._problem(InternalError(_BUG))
+
+    async def _bundle(self) -> Answer:
+        wall = self._clock.wall()
+        name = support_bundle.bundle_name(wall)
+        try:
+            files = support_bundle.contents(report=self._report, metrics=self._metrics, facts=self._facts, wall=wall)
+            raw = await asyncio.to_thread(support_bundle.archive, files, name=name, wall=wall)
+        except Exception:
+            log.exception("admin_failed")
+            return self._problem(InternalError(_BUG))
+        log.info("support_bundle_given", size=len(raw))
+        disposition = f'Content-Disposition: attachment; filename="{name}.zip"'
+        return Answer(200, raw, support_bundle.ZIP, (*_HARDENED, disposition))
 
     async def _give(self, credential: Credential, *, fresh: bool) -> Answer:
         try:
@@ -272,7 +356,8 @@ def _fields(error: SidecarError) -> list[str]:
     return []
 
 
-_ACTIONS: Final = frozenset({"token", "refresh"})
+_LOOKS: Final = {"/": "page", "/v1/status": "status", "/v1/events": "events", "/v1/credentials": "list"}
+_ACTIONS: Final = frozenset({"token", "refresh", "login"})
 
 
 def _asked(head: RequestHead) -> _Asked:
@@ -282,15 +367,20 @@ def _asked(head: RequestHead) -> _Asked:
         NotFound, MethodNotAllowed
     """
     path, _, query = head.target.decode("latin-1").partition("?")
-    parts = path.split("/")
-    if parts == ["", "v1", "credentials"]:
+    if path in _LOOKS:
         _allow(head, "GET", "HEAD")
-        return _Asked()
+        return _Asked(_LOOKS[path])
+    parts = path.split("/")
+    if parts == ["", "v1", "support-bundle"]:
+        _allow(head, "POST")
+        return _Asked("support-bundle")
     if len(parts) == 5 and parts[:3] == ["", "v1", "credentials"] and parts[3] and parts[4] in _ACTIONS:
         _allow(head, "POST")
         fresh = ("fresh", "true") in parse_qsl(query)
-        return _Asked(unquote(parts[3], errors="replace"), parts[4], fresh)
-    raise NotFound("the admin API has /v1/credentials, and below it NAME/token and NAME/refresh")
+        return _Asked(parts[4], unquote(parts[3], errors="replace"), fresh)
+    raise NotFound(
+        "the admin API has /v1/credentials, below it NAME/token, NAME/refresh and NAME/login, and /v1/status"
+    )
 
 
 def _allow(head: RequestHead, *methods: str) -> None:

@@ -80,6 +80,11 @@ class Status:
     last_error: str | None
     """The reason word of the failure it is in."""
     fetching: bool
+    detail: str | None
+    """What that failure said of itself."""
+    failing_since: float | None
+    refresh_at: float | None
+    """When the token is to be renewed; None without one."""
 
 
 class Credential:
@@ -285,6 +290,9 @@ class Credential:
             consecutive_failures=self._trouble.failures if self._trouble else 0,
             last_error=self._error.reason if self._error else None,
             fetching=self._fetch.under_way,
+            detail=self._error.detail if self._error else None,
+            failing_since=self._trouble.since if self._trouble else None,
+            refresh_at=self._refresh_at if token else None,
         )
 
     # --- the loop ---------------------------------------------------------------------------------------------------

@@ -433,6 +433,7 @@ class ClientConnection(asyncio.Protocol):
         method = head.method if head is not None else b""
         keeps = head is not None and isinstance(error, Denied) and self._outlives(head)
         gateway.complain(meters, error)
+        gateway.note_refusal(error, head)
         self._answer(
             gateway.answer(error, method=method, close=not keeps), keeps, meters.answered(method, error.status)
         )
