@@ -148,7 +148,7 @@ class StatusReport:
         window = self._windows.setdefault(meters.label, Window())
         lately = window.look(meters.duration, self._clock.now())
         return {
-            "requests": meters.duration.count,
+            "requests": meters.answers,
             "in_flight": int(meters.in_flight.value),
             "per_second": _rounded(lately.per_second, 2),
             "p50_ms": _rounded(lately.p50, 4, 1000),
