@@ -123,6 +123,7 @@ async def run(store: Path, key: str, config: model.Credential) -> None:
     broker = Broker(clock=SystemClock(), uniform=uniform, metrics=Metrics(), tasks=tasks)
     await broker.apply({NAME: config}, model.Limits(), model.Store(path=str(store), key=SecretReference("file", key)))
     credential = broker.credential(NAME)
+    credential.request_refresh()  # now, and not at a random moment of the first seconds
     following = tasks.spawn("follow", follow(credential, death))
     while line := await asyncio.to_thread(sys.stdin.readline):
         death.at = Step[line.strip()]

@@ -11,7 +11,7 @@ import base64
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote_plus
+from urllib.parse import quote
 
 from sidecar.errors import TokenRefused
 from sidecar.oauth.assertion import client_assertion
@@ -90,11 +90,15 @@ def _foreign(inputs: Inputs) -> str:
 
 def _basic(credential: Credential, secret: Secret) -> str:
     """RFC 6749 section 2.3.1 form-encodes id and secret first; ``raw`` is for servers that have never heard of it, in
-    UTF-8 (RFC 7617)."""
+    UTF-8 (RFC 7617).
+
+    A space is written ``%20`` and not ``+``: every form decoder reads both, and servers that only undo percent signs
+    (those built on Authlib) read this one.
+    """
     _, client_id = _client_id(credential)
     value = secret.reveal()
     if credential.basic_encoding == "rfc6749":
-        client_id, value = quote_plus(client_id), quote_plus(value)
+        client_id, value = quote(client_id, safe=""), quote(value, safe="")
     return f"Basic {base64.b64encode(f'{client_id}:{value}'.encode()).decode()}"
 
 

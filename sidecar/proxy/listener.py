@@ -186,9 +186,9 @@ class Listener:
             raise CannotBind(f"listener {self.name} has no socket")
         loop = asyncio.get_running_loop()
         if self.bind.is_unix:
-            self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=sock)
+            self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=sock, backlog=BACKLOG)
         else:
-            self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock)
+            self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=BACKLOG)
 
     @property
     def port(self) -> int:

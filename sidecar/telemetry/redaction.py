@@ -148,7 +148,7 @@ def forms_of(value: str) -> tuple[str, ...]:
 def fragments_of(value: str) -> tuple[str, ...]:
     """What shows a secret inside base64, at each of the three alignments, in both alphabets."""
     found: set[str] = set()
-    for raw in {value.encode(), quote_plus(value).encode()}:
+    for raw in {value.encode(), quote_plus(value).encode(), quote(value, safe="").encode()}:
         for lead in range(3):
             encoded = base64.b64encode(b"\0" * lead + raw).decode().rstrip("=")
             # The first characters mix in bits of what stands before, the last one of what follows.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 import pytest
 from aiohttp import web
@@ -32,12 +32,18 @@ SECRETS: Final = [f"{MARKER}-first", f"{MARKER}/second secret:é+%"]
 ADMIN: Final = f"{MARKER}-admin-token"
 
 
+def percent_encoded(text: str) -> str:
+    """As it stands in Basic credentials, with a space as ``%20``."""
+    return quote(text, safe="")
+
+
 def forms(text: str) -> Iterator[str]:
     """The forms in which a client secret travels, RFC 6749 section 2.3.1 and RFC 7617, with any alignment in base64."""
     yield text
     yield quote_plus(text)
+    yield percent_encoded(text)
     for user in (CLIENT_ID, quote_plus(CLIENT_ID)):
-        for password in (text, quote_plus(text)):
+        for password in (text, quote_plus(text), percent_encoded(text)):
             yield base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -270,7 +276,7 @@ async def test_no_secret_is_said_when_the_provider_refuses_it_and_the_secret_is_
         return await said.get("/orders") == 200
 
     await until(recovered, "the new secret is used", seconds=30, every=0.1)
-    assert quote_plus(SECRETS[1]) in provider.sent[-1]
+    assert percent_encoded(SECRETS[1]) in provider.sent[-1]
     await assert_silent(said)
 
 

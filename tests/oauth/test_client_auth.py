@@ -42,7 +42,7 @@ def basic(proved: Proof) -> str:
 
 def test_basic_is_form_encoded_as_the_rfc_has_it() -> None:
     proved = prove("client_secret_basic", given={"secret": ODD})
-    assert basic(proved) == "me%3Ao+n:a%2Bb%252Fc%3Dd%3Ae+%E2%82%AC%26"
+    assert basic(proved) == "me%3Ao%20n:a%2Bb%252Fc%3Dd%3Ae%20%E2%82%AC%26"
 
 
 def test_raw_basic_is_utf_8_without_encoding() -> None:

@@ -6,20 +6,20 @@ import asyncio
 import os
 import socket
 import stat
+import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sidecar.config.model import Bind
 from sidecar.errors import CannotBind
-from sidecar.proxy.listener import SHORTEST_SWEEP_SECONDS, SWEEP_SECONDS, open_socket, sweep_interval
+from sidecar.proxy.listener import BACKLOG, SHORTEST_SWEEP_SECONDS, SWEEP_SECONDS, open_socket, sweep_interval
 from tests.end_to_end.waiting import free_port, until
 from tests.proxy.raw_client import RawClient, get
 from tests.proxy.rig import API
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.proxy.rig import Rig
 
 URL = f"http://{API}"
@@ -169,3 +169,14 @@ async def test_a_flood_of_connections_beyond_the_limit_is_not_waited_for(rig: Ri
         await client.close()
     await until(lambda: rig.total("connections_open") == 1, "nobody lingers")
     assert (await first.ask(get(f"http://{API}/"))).status == 200
+
+
+async def test_a_burst_of_connections_finds_room_to_wait(rig: Rig) -> None:
+    """Serving listens again, and asyncio's own backlog is 100: beyond it a connection waits for its second SYN."""
+    await rig.start()
+    listening = rig.sidecar.listeners[0]._socket
+    assert listening is not None
+    information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())  # noqa: ASYNC240 - a file without a disk
+    room = struct.unpack_from("6I", information, 8)[5]  # tcpi_sacked of a listening socket (tcp(7))
+    assert room == min(BACKLOG, most)
