@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import providers
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
+from sidecar.cli.client_settings import CLIENTS
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
     AdminError,
@@ -220,10 +221,23 @@ def not_yet() -> str:
     )
 
 
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+def clients() -> str:
+    """What each language's client reads, and what surprises with it."""
+    rows = [
+        (code(name), client.reads, client.no_proxy, client.trap, f"{code(client.trust)} {client.trust_note}".strip())
+        for name, client in CLIENTS.items()
+    ]
+    return table(["client", "reads", "NO_PROXY", "trap", "the CA of interception"], rows)
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
+    "docs/commands.md": {"clients": clients},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
     "docs/reference/metrics.md": {"metrics": metrics},
     "docs/reference/reasons.md": {

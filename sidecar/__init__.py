@@ -25,7 +25,8 @@ broker/                 ``policy`` o and ``breaker`` o decide; where tokens come
                         ``sealing`` and ``store`` keep, and ``consent`` begins; ``fetch`` is one attempt, ``credential``
                         one refresh loop, ``waits`` and ``report`` serve it; ``broker`` holds them all
 proxy/                  what a request means: ``authority`` o, ``paths`` o, ``routing`` o, ``admission`` o,
-                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; what is known of it: ``account``,
+                        ``entrance`` o, ``exchange`` o, ``answers``, ``addresses``; told beforehand: ``question`` o,
+                        ``explaining`` o; what is known of it: ``account``,
                         ``budget`` o; its token: ``proving``, ``recovery`` by ``challenges`` o; then sockets:
                         ``resolver``, ``tls``, ``upstream`` one connection, ``pool`` all of them, ``minting``
                         certificates for ``intercept``, ``relay`` one request, ``tunnel``, ``connect``, ``ending``,
@@ -41,7 +42,8 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
 read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
-cli/                    one file per command; ``callback``, where the browser of a login comes back to
+cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
+                        that commands share, and ``client_settings``, what a client's environment says
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

@@ -50,8 +50,8 @@ SANS_IO: Final = frozenset(
         *("oauth/jws", "oauth/assertion", "oauth/interactive", "oauth/redirect", "config/difference", "config/shown"),
         *("broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
-        *("proxy/exchange", "proxy/challenges", "admin/access"),
-        *("admin/facts", "admin/rates", "admin/claims"),
+        *("proxy/exchange", "proxy/challenges", "proxy/question", "proxy/explaining"),
+        *("admin/access", "admin/facts", "admin/rates", "admin/claims"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from sidecar.broker.report import NEXT_STEPS
@@ -31,10 +31,14 @@ from sidecar.errors import (
 from sidecar.secrets import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import aiohttp
 
     from sidecar.config.model import Bind
     from sidecar.secrets import SecretReference
+
+Got = TypeVar("Got")
 
 LARGEST_ANSWER: Final = 1 << 20
 _REASONS: Final[dict[str, type[SidecarError]]] = {
@@ -93,12 +97,27 @@ class AdminClient:
 
     Args:
         bind: where its admin listener is, as in the configuration.
-        token: names the admin token; read only when somebody listens there.
+        token: names the admin token; read only when somebody listens there. Without it no token can be asked for.
     """
 
-    def __init__(self, bind: Bind, token: SecretReference) -> None:
+    def __init__(self, bind: Bind, token: SecretReference | None = None) -> None:
         self._bind = bind
         self._token = token
+
+    async def credentials(self, *, timeout: float) -> list[dict[str, Any]] | None:
+        """How each credential stands, as the API says it; None if nobody listens at the address.
+
+        Raises:
+            TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
+        """
+        return await self._in_time(self._with_session(self._see_a_sidecar), timeout)
+
+    async def _in_time(self, work: Awaitable[Got], timeout: float) -> Got:
+        try:
+            async with asyncio.timeout(timeout):
+                return await work
+        except TimeoutError:
+            raise TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
 
     async def token(self, name: str, *, fresh: bool, timeout: float) -> GivenToken | None:
         """The token of a credential, asked for again while the sidecar says that it may still come.
@@ -117,47 +136,59 @@ class AdminClient:
             TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
             SidecarError: why the credential has no token.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._ask_again(name, fresh, asyncio.get_running_loop().time() + timeout)
-        except TimeoutError:
-            raise TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
+        deadline = asyncio.get_running_loop().time() + timeout
 
-    async def _ask_again(self, name: str, fresh: bool, deadline: float) -> GivenToken | None:
+        async def work(session: aiohttp.ClientSession) -> GivenToken:
+            return await self._ask_again(session, name, fresh, deadline)
+
+        return await self._in_time(self._with_session(work), timeout)
+
+    async def _ask_again(self, session: aiohttp.ClientSession, name: str, fresh: bool, deadline: float) -> GivenToken:
+        await self._see_a_sidecar(session)
+        while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
+            error, seconds = answered
+            if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
+                raise error
+            await asyncio.sleep(seconds)
+        return answered
+
+    async def _with_session(self, work: Callable[[aiohttp.ClientSession], Awaitable[Got]]) -> Got | None:
+        """What ``work`` brings; None if nobody listens.
+
+        Raises:
+            TokenConnect
+        """
         import aiohttp  # here: only these commands need it, and it costs more than all else
 
         connector = aiohttp.UnixConnector(self._bind.path) if self._bind.is_unix else aiohttp.TCPConnector()
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
             try:
-                await self._see_a_sidecar(session)
-                while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
-                    error, seconds = answered
-                    if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
-                        raise error
-                    await asyncio.sleep(seconds)
+                return await work(session)
             except aiohttp.ClientConnectorError as exc:
                 if isinstance(exc.os_error, PermissionError):
                     raise TokenConnect(f"this user may not connect to {self._bind}") from exc
                 return None
             except (aiohttp.ClientError, ValueError) as exc:
                 raise TokenConnect(f"what listens at {self._bind} does not answer as a sidecar's admin API") from exc
-            return answered
 
-    async def _see_a_sidecar(self, session: aiohttp.ClientSession) -> None:
-        """What else may listen there is not sent the admin token.
+    async def _see_a_sidecar(self, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+        """What it lists; what else may listen there is not sent the admin token.
 
         Raises:
             ValueError: it is something else.
         """
         async with session.get(f"{self._origin()}/v1/credentials", allow_redirects=False) as response:
-            if response.status != 200 or not isinstance((await _read(response)).get("credentials"), list):
+            listed = (await _read(response)).get("credentials") if response.status == 200 else None
+            if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
                 raise ValueError("it does not list credentials")
+            return listed
 
     async def _ask(
         self, session: aiohttp.ClientSession, name: str, fresh: bool
     ) -> GivenToken | tuple[SidecarError, float]:
         """A token, or why there is none and how long to wait before asking again."""
         url = f"{self._origin()}/v1/credentials/{quote(name, safe='')}/token{'?fresh=true' if fresh else ''}"
+        assert self._token is not None  # noqa: S101 - see the class
         headers = {"Authorization": f"Bearer {self._token.read().reveal()}"}
         async with session.post(_as_it_is(url), headers=headers, allow_redirects=False) as response:
             answer = await _read(response)

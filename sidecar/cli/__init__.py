@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
+    "init": "write a first configuration, for a provider or a grant",
     "login": "give a person's consent for a credential, or take it back",
+    "exec": "run one command with a sidecar of its own, for CI jobs",
+    "env": "print the variables by which an app finds the sidecar",
+    "explain": "say which route a request takes, and why, without sending it",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",

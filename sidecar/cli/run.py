@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from sidecar.cli import configuration_file
+from sidecar.cli.arguments import add_config
 from sidecar.config import files, load, reload
 from sidecar.telemetry import log
 
@@ -34,9 +35,7 @@ PR_SET_DUMPABLE: Final = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-c FILE``."""
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", default=None, help="default: $SIDECAR_CONFIG, then config.yaml"
-    )
+    add_config(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -60,6 +59,12 @@ def execute(arguments: argparse.Namespace) -> int:
 def keep_memory_private() -> None:
     """No core dump and no ptrace by the same user: either would hold every token (facts of life on shared nodes)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_from_processes()
+
+
+def keep_from_processes() -> None:
+    """The same without a limit that children inherit: memory and environment are not for other processes of the user,
+    and a process like that is not dumped either (prctl(2), PR_SET_DUMPABLE)."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -23,6 +23,7 @@ import msgspec
 
 from sidecar.admin.client import AdminClient, GivenToken, bound, may_pass, no_token
 from sidecar.cli import configuration_file
+from sidecar.cli.arguments import add_config, waiting_time
 from sidecar.cli.run import keep_memory_private
 from sidecar.config import hosts, load, scalars
 from sidecar.config.problems import did_you_mean, nearest
@@ -45,7 +46,6 @@ exit codes: 0 printed, 2 usage, 3 configuration, 4 a secret is missing, 5 IdP or
   8 another process owns the refresh token"""
 
 FORMATS: Final = ("raw", "json", "header", "exec-credential", "git-credential")
-LONGEST_TIMEOUT: Final = 600.0
 LOOK_SECONDS: Final = 0.05
 GIT_USER: Final = "x-access-token"
 """What GitHub wants beside a token, and others do not look at."""
@@ -60,26 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The credential, where its token comes from, and how it is printed."""
     parser.add_argument("credential", metavar="CREDENTIAL", help="its name in the configuration")
     parser.add_argument("operation", metavar="OPERATION", nargs="?", help="git's own: get, store or erase")
-    parser.add_argument("-c", "--config", metavar="FILE", help="default: $SIDECAR_CONFIG, then config.yaml")
+    add_config(parser)
     parser.add_argument("--format", choices=FORMATS, default="raw", help="default: raw, the token alone on a line")
     parser.add_argument("--print", action="store_true", help="also where standard output is no terminal")
     parser.add_argument("--force", action="store_true", help="a fresh one, also where there is a good one")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from-running", action="store_true", help="of the running sidecar, or none")
     source.add_argument("--from-idp", action="store_true", help="from the IdP, whether a sidecar runs or not")
-    parser.add_argument("--timeout", type=_timeout, default=30.0, metavar="TIME", help="default: 30s")
+    parser.add_argument("--timeout", type=waiting_time, default=30.0, metavar="TIME", help="default: 30s")
     parser.add_argument("--host", action="append", default=[], type=_host, help="for git-credential: only for this one")
     parser.add_argument("--username", default=None, type=_username, help=f"for git-credential (default: {GIT_USER})")
-
-
-def _timeout(text: str) -> float:
-    try:
-        seconds = scalars.duration(f"{text}s" if text.isdigit() else text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    if not 0 < seconds <= LONGEST_TIMEOUT:
-        raise argparse.ArgumentTypeError("more than nothing and at most 10m is waited")
-    return seconds
 
 
 def _host(text: str) -> hosts.URLParts:
