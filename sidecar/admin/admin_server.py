@@ -3,6 +3,7 @@
     GET  /                                   the status page
     GET  /v1/status                          what the page shows
     GET  /v1/events                          the same, and then what changes, as server-sent events
+    GET  /v1/explain?method=GET&url=...      which route a request takes and why, as ``sidecar explain`` says it
     GET  /v1/credentials                     how each one stands; neither token nor fingerprint of one
     POST /v1/credentials/NAME/token          its token; a fresh one with ``?fresh=true``
     POST /v1/credentials/NAME/refresh        ask for a fresh one, without waiting for it
@@ -44,6 +45,8 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
+from sidecar.proxy.explaining import as_json, explain
+from sidecar.proxy.question import ask
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class _Asked(NamedTuple):
 
     what: str
     name: str = ""
-    fresh: bool = False
+    query: str = ""
 
 
 class AdminServer(PageServer):
@@ -166,8 +169,20 @@ class AdminServer(PageServer):
                 return self.events.stream(*_HARDENED)
             case "status":
                 return _json(200, self.snapshot() | {"now": self._clock.wall()})
+            case "explain":
+                return _json(200, self._explanation(asked.query))
             case _:
                 return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
+
+    def _explanation(self, query: str) -> dict[str, Any]:
+        """Raises: BadRequest."""
+        try:
+            said = dict(parse_qsl(query, max_num_fields=8))
+            method, url, listener = said.get("method", "GET"), said.get("url", ""), said.get("listener")
+            question = ask(self._facts.configuration, method, url, listener)
+        except ValueError as exc:
+            raise BadRequest(str(exc)) from exc
+        return as_json(explain(self._facts.configuration, question))
 
     def _take_login(self, head: RequestHead) -> Answer:
         """The page that a browser ends on; how the login went is seen on the status page."""
@@ -194,7 +209,7 @@ class AdminServer(PageServer):
             case "login":
                 return self._log_in(credential.name, head.host or b"")
             case _:
-                return self._give(credential, fresh=asked.fresh)
+                return self._give(credential, fresh=("fresh", "true") in parse_qsl(asked.query))
 
     async def _log_in(self, name: str, authority: bytes) -> Answer:
         try:
@@ -356,7 +371,13 @@ def _fields(error: SidecarError) -> list[str]:
     return []
 
 
-_LOOKS: Final = {"/": "page", "/v1/status": "status", "/v1/events": "events", "/v1/credentials": "list"}
+_LOOKS: Final = {
+    "/": "page",
+    "/v1/status": "status",
+    "/v1/events": "events",
+    "/v1/explain": "explain",
+    "/v1/credentials": "list",
+}
 _ACTIONS: Final = frozenset({"token", "refresh", "login"})
 
 
@@ -369,15 +390,14 @@ def _asked(head: RequestHead) -> _Asked:
     path, _, query = head.target.decode("latin-1").partition("?")
     if path in _LOOKS:
         _allow(head, "GET", "HEAD")
-        return _Asked(_LOOKS[path])
+        return _Asked(_LOOKS[path], query=query)
     parts = path.split("/")
     if parts == ["", "v1", "support-bundle"]:
         _allow(head, "POST")
         return _Asked("support-bundle")
     if len(parts) == 5 and parts[:3] == ["", "v1", "credentials"] and parts[3] and parts[4] in _ACTIONS:
         _allow(head, "POST")
-        fresh = ("fresh", "true") in parse_qsl(query)
-        return _Asked(parts[4], unquote(parts[3], errors="replace"), fresh)
+        return _Asked(parts[4], unquote(parts[3], errors="replace"), query)
     raise NotFound(
         "the admin API has /v1/credentials, below it NAME/token, NAME/refresh and NAME/login, and /v1/status"
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
-import enum
 import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +16,7 @@ from sidecar.cli import configuration_file
 from sidecar.cli.arguments import add_config
 from sidecar.config import load
 from sidecar.errors import TransientTokenError, UsageError
-from sidecar.proxy.explaining import Explanation, Outcome, explain
+from sidecar.proxy.explaining import Explanation, Outcome, as_json, explain
 from sidecar.proxy.question import ask
 
 if TYPE_CHECKING:
@@ -69,14 +67,6 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(explanation, state))
     return 0
-
-
-def as_json(explanation: Explanation) -> dict[str, Any]:
-    """For programs: the fields as they are called, the outcome by its word."""
-    return {
-        key: value.value if isinstance(value, enum.Enum) else value
-        for key, value in dataclasses.asdict(explanation).items()
-    }
 
 
 def _state(configuration: Configuration, name: str | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ secret read, so what only those can tell (an address that is never an upstream, 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -127,6 +128,14 @@ class Explanation:
 def explain(configuration: Configuration, asked: Asked) -> Explanation:
     """What becomes of a request, without sending it."""
     return _Explaining(configuration, asked).explain()
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """For programs: the fields as they are called, the outcome by its word."""
+    return {
+        key: value.value if isinstance(value, enum.Enum) else value
+        for key, value in dataclasses.asdict(explanation).items()
+    }
 
 
 def route_of(config: model.Route) -> Route:
