@@ -115,7 +115,7 @@ class Broker:
 
         Raises:
             KeyError: there is none.
-            ConfigurationInvalid, SecretMissing, StoreUnusable: nothing could be kept, so nobody is to be asked.
+            ConfigurationInvalid, StoreUnusable: nothing could be kept, so nobody is to be asked.
         """
         config, limits = self._configs[name], self._limits
         if self._store is None:

@@ -24,12 +24,13 @@ AHEAD: Final = 3000.0
 FAILURE: Final = Step(status=503, body=b"<html>maintenance</html>", headers={"Content-Type": "text/html"})
 STATES: Final = {
     "orders": "fresh",
+    "catalog": "fresh",
     "billing": "due",
     "search": "failing",
     "ledger": "stale",
     "repository": "login_needed",
 }
-LIFETIMES: Final = {"orders": 7200.0, "billing": 3400.0, "search": 3400.0, "ledger": 1800.0}
+LIFETIMES: Final = {"orders": 7200.0, "catalog": 14400.0, "billing": 3400.0, "search": 3400.0, "ledger": 1800.0}
 
 
 @dataclass

@@ -33,10 +33,12 @@ LIVE: Final = "document.querySelector('#live').textContent === 'Live'"
 
 def state_of(name: str) -> str:
     """A script: the state that the page shows for a credential."""
-    return (
-        "[...document.querySelectorAll('.card')].find(card => card.querySelector('h3').textContent === "
-        f"'{name}')?.dataset.state"
-    )
+    return f"{card_of(name)}?.dataset.state"
+
+
+def card_of(name: str) -> str:
+    """A script: the card of a credential."""
+    return f"[...document.querySelectorAll('.card')].find(card => card.querySelector('h3').textContent === '{name}')"
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +93,7 @@ async def test_a_token_that_is_renewed_is_seen_without_a_reload(scene: Scene, pa
     await scene.start()
     await until(lambda: scene.state("orders") == "fresh", "there is a token")
     await look(scene, page)
-    shown = (
-        "[...document.querySelectorAll('.card')].find(card => card.querySelector('h3').textContent === 'orders')"
-        ".querySelector('.facts').innerText"
-    )
+    shown = f"{card_of('orders')}.querySelector('.facts').innerText"
     before = await page.evaluate(shown)
     assert "Generation\n1\n" in before
     scene.rig.orders.request_refresh()
@@ -249,10 +248,12 @@ SHOWN_HOSTS: Final = """
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const node = texts.currentNode;
-    node.data = node.data.replace(/http:\\/\\/127\\.0\\.0\\.1:\\d+/g, 'https://login.example.com')
-      .replace(/· 127\\.0\\.0\\.1:\\d+$/, '· login.example.com').replace(/^-30\\d\\d s$/, 'as ours')
-      .replace(/127\\.0\\.0\\.1:\\d+/g, '127.0.0.1:6180').replace(/api\\.example\\.test:\\d+/g, 'api.example.com:443')
-      .replace(/api\\.example\\.test/g, 'api.example.com');
+    node.data = node.data.replace(/-x http:\\/\\/127\\.0\\.0\\.1:\\d+/g, '-x http://127.0.0.1:6180')
+      .replace(/http:\\/\\/127\\.0\\.0\\.1:(?!6180)\\d+/g, 'https://login.example.com')
+      .replace(/^-(30\\d\\d|\\d) s$/, 'as ours')
+      .replace(/· 127\\.0\\.0\\.1:\\d+$/, '· login.example.com').replace(/127\\.0\\.0\\.1:\\d+/g, '127.0.0.1:6180')
+      .replace(/api\\.example\\.test:\\d+/g, 'api.example.com:443').replace(/api\\.example\\.test/g, 'api.example.com')
+      .replace(/\\/[^ ]+\\/ca\\.pem/g, '/etc/ssl/corp-ca.pem');
   }
 })()
 """
@@ -262,9 +263,9 @@ SHOWN_HOSTS: Final = """
 async def test_a_picture_can_be_made_of_everything(scene: Scene, page: Page, tmp_path: Path) -> None:
     await scene.start()
     await scene.age()
-    await scene.traffic()
     await scene.reload()
     await look(scene, page)
+    await scene.traffic()
     await page.prefers(color_scheme=os.environ.get("STATUS_PAGE_SCHEME", "light"), reduced_motion="reduce")
     await page.evaluate("document.querySelector('#token').focus()")
     await page.type(ADMIN)
@@ -273,12 +274,13 @@ async def test_a_picture_can_be_made_of_everything(scene: Scene, page: Page, tmp
     await page.until("document.querySelector('.login .code') !== null")
     await page.evaluate("document.querySelector('#url').focus()")
     await page.type("http://api.example.test/v1/orders/4711")
+    await page.evaluate(f"{card_of('catalog')}.querySelector('details').open = true")
     await page.press("Enter")
     await page.until("document.querySelector('#explanation').innerText !== ''")
     await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    await scene.traffic()
     await page.evaluate("new Promise(done => setTimeout(done, 2500))")
     await page.size(1360, await page.evaluate("document.documentElement.scrollHeight"))
+    await page.evaluate("document.querySelector('#url').value = 'http://api.example.com/v1/orders/4711'")
     await page.evaluate(SHOWN_HOSTS)
     file = Path(os.environ.get("STATUS_PAGE_PICTURE", tmp_path / "status-page.png"))
     file.write_bytes(await page.picture())  # noqa: ASYNC240 - a test waits for its disk

@@ -19,7 +19,7 @@ import pytest
 
 from sidecar.errors import Fault
 from sidecar.secrets import Secret, SecretReference
-from sidecar.telemetry.log import configure, get_logger, handle_loop_error
+from sidecar.telemetry.log import KEPT_LINES, configure, get_logger, handle_loop_error, keep_lines, kept_lines
 from sidecar.telemetry.redaction import LONGEST_LINE, MASK
 
 if TYPE_CHECKING:
@@ -337,3 +337,29 @@ def test_logging_imports_no_console_library_though_it_is_installed(tmp_path: Pat
         text=True,
     )
     assert done.stdout.splitlines() == ["logging ready", "rich imported"]
+
+
+# --- lines that are kept ----------------------------------------------------------------------------------------------
+
+
+def test_lines_are_kept_while_they_are_wanted_and_without_what_became_a_secret() -> None:
+    configure("info")
+    get_logger("test").info("before")
+    keep_lines(True)
+    get_logger("test").info("during", detail="canary-not-yet-a-secret")
+    secret = Secret("canary-not-yet-a-secret")
+    [line] = kept_lines()
+    assert json.loads(line)["event"] == "during"
+    assert secret.reveal() not in line
+    keep_lines(False)
+    assert kept_lines() == []
+
+
+def test_only_the_last_lines_are_kept() -> None:
+    configure("info")
+    keep_lines(True)
+    for number in range(KEPT_LINES + 5):
+        get_logger("test").info("counted", number=number)
+    numbers = [json.loads(line)["number"] for line in kept_lines()]
+    assert numbers == list(range(5, KEPT_LINES + 5))
+    keep_lines(False)
