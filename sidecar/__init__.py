@@ -43,7 +43,8 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
 read_once               what is read with the configuration and has to stand before anything is served
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
-                        that commands share, and ``client_settings``, what a client's environment says
+                        that commands share; ``client_settings``, what a client's environment says; and
+                        ``status_table``, how a sidecar looks in a terminal
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Got = TypeVar("Got")
 
 LARGEST_ANSWER: Final = 1 << 20
+LARGEST_METRICS: Final = 16 << 20
 _REASONS: Final[dict[str, type[SidecarError]]] = {
     leaf.reason: leaf for root in (InternalError, StartupError, TokenRequestError) for leaf in leaves(root)
 }
@@ -177,7 +178,7 @@ class AdminClient:
         Raises:
             ValueError: it is something else.
         """
-        async with session.get(f"{self._origin()}/v1/credentials", allow_redirects=False) as response:
+        async with session.get(f"{_origin(self._bind)}/v1/credentials", allow_redirects=False) as response:
             listed = (await _read(response)).get("credentials") if response.status == 200 else None
             if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
                 raise ValueError("it does not list credentials")
@@ -187,7 +188,7 @@ class AdminClient:
         self, session: aiohttp.ClientSession, name: str, fresh: bool
     ) -> GivenToken | tuple[SidecarError, float]:
         """A token, or why there is none and how long to wait before asking again."""
-        url = f"{self._origin()}/v1/credentials/{quote(name, safe='')}/token{'?fresh=true' if fresh else ''}"
+        url = f"{_origin(self._bind)}/v1/credentials/{quote(name, safe='')}/token{'?fresh=true' if fresh else ''}"
         assert self._token is not None  # noqa: S101 - see the class
         headers = {"Authorization": f"Bearer {self._token.read().reveal()}"}
         async with session.post(_as_it_is(url), headers=headers, allow_redirects=False) as response:
@@ -199,12 +200,6 @@ class AdminClient:
                 return no_token(name, str(answer.get("last_error"))), seconds
             return self._refused(response.status, name, answer.get("reason")), 0.0
 
-    def _origin(self) -> str:
-        if self._bind.is_unix:
-            return "http://localhost"
-        host = _ELSEWHERE.get(self._bind.host, self._bind.host)
-        return f"http://[{host}]:{self._bind.port}" if ":" in host else f"http://{host}:{self._bind.port}"
-
     def _refused(self, status: int, name: str, reason: object) -> SidecarError:
         if reason == TokenBound.reason:
             return bound(name)
@@ -215,6 +210,13 @@ class AdminClient:
         }
         what = why.get(status, f"answered {status}")
         return ConfigurationInvalid(f"the sidecar at {self._bind} {what}; does it run with this configuration?")
+
+
+def _origin(bind: Bind) -> str:
+    if bind.is_unix:
+        return "http://localhost"
+    host = _ELSEWHERE.get(bind.host, bind.host)
+    return f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
 
 
 def _as_it_is(url: str) -> Any:
@@ -253,3 +255,18 @@ def _given(answer: dict[str, Any]) -> GivenToken:
         generation if isinstance(generation, int) else None,
         scope if isinstance(scope, str) else None,
     )
+
+
+async def read_metrics(bind: Bind, *, timeout: float) -> str | None:
+    """The metrics of the sidecar whose telemetry is served there, as text; None if they are not to be had."""
+    import aiohttp  # as above
+
+    connector = aiohttp.UnixConnector(bind.path) if bind.is_unix else aiohttp.TCPConnector()
+    limits = aiohttp.ClientTimeout(total=timeout)
+    async with aiohttp.ClientSession(connector=connector, timeout=limits, trust_env=False) as session:
+        try:
+            async with session.get(f"{_origin(bind)}/metrics", allow_redirects=False) as response:
+                raw = await response.content.read(LARGEST_METRICS) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+    return None if raw is None else raw.decode("utf-8", "replace")

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "exec": "run one command with a sidecar of its own, for CI jobs",
     "env": "print the variables by which an app finds the sidecar",
     "explain": "say which route a request takes, and why, without sending it",
+    "status": "show how the credentials of the running sidecar stand",
     "token": "print a credential's token, for a person, a script, git or kubectl",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",

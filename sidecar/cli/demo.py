@@ -9,7 +9,6 @@ Everything is plain text for people; what the sidecar itself would log stays awa
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import io
@@ -29,11 +28,13 @@ from urllib.request import getproxies_environment
 
 import uvloop
 
-from sidecar.config import load, scalars
+from sidecar.cli.arguments import seconds_within
+from sidecar.config import load
 from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import AsyncIterator
 
     from sidecar.app import Sidecar
@@ -49,26 +50,16 @@ HOST: Final = "api.demo.test"
 """The API's name; .test names exist in no DNS (RFC 6761 section 6.2), and no NO_PROXY lists them."""
 CLIENT: Final = "orders-worker"
 FORWARD, TELEMETRY, REVERSE = 6180, 6181, 6190
-SHORTEST_TTL, LONGEST_TTL = 1.0, 86400.0
+_TTL: Final = seconds_within(1.0, 86400.0, "tokens of the demo live between 1s and 1d")
 LOOK_SECONDS: Final = 0.1
 FIRST_REQUEST_SECONDS: Final = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--ttl``, ``--once``, ``--print-config``."""
-    parser.add_argument("--ttl", type=_ttl, default=30.0, metavar="TIME", help="how long tokens live (default: 30s)")
+    parser.add_argument("--ttl", type=_TTL, default=30.0, metavar="TIME", help="how long tokens live (default: 30s)")
     parser.add_argument("--once", action="store_true", help="end after the first proxied request")
     parser.add_argument("--print-config", action="store_true", help="print the sidecar's configuration, and end")
-
-
-def _ttl(text: str) -> float:
-    try:
-        seconds = scalars.duration(f"{text}s" if text.isdigit() else text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    if not SHORTEST_TTL <= seconds <= LONGEST_TTL:
-        raise argparse.ArgumentTypeError("tokens of the demo live between 1s and 1d")
-    return seconds
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ from sidecar.cli.run import allow_descriptors, keep_from_processes
 from sidecar.config import document, files, load
 from sidecar.config.model import Bind, Configuration, Listener, ListenerAuth, Log, Telemetry
 from sidecar.config.problems import Problems
-from sidecar.errors import ConfigurationInvalid, SidecarError, TokenUnavailable
+from sidecar.errors import ConfigurationInvalid, SidecarError, TokenUnavailable, UsageError
 from sidecar.runtime import Tasks
 from sidecar.secrets import Secret, SecretReference
 from sidecar.telemetry import log
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from sidecar.app import Sidecar
     from sidecar.broker.credential import Credential, Status
+    from sidecar.config.model import Interception
 
 HELP: Final = """Run a command with a sidecar of its own, which ends with it: for CI jobs and Kubernetes Jobs.
 It begins when there is a token for every route, finds the proxy in HTTP_PROXY and base URLs in TOKEN_SIDECAR_NAME_URL,
@@ -97,15 +98,25 @@ def execute(arguments: argparse.Namespace) -> int:
     written = load.load(path)
     configuration = for_one_command(written, level=arguments.log_level, telemetry=_names(path, "telemetry"))
     load.missing_secrets(configuration)
-    log.configure(arguments.log_level)
-    keep_from_processes()
     wait_seconds = 0.0 if arguments.no_wait else arguments.timeout
-    with (
-        tempfile.TemporaryDirectory(prefix="sidecar-exec-") as folder,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        environment = _without_secrets(os.environ, written) | _trust(configuration, Path(folder))
+    with contextlib.ExitStack() as stack:
+        environment = _without_secrets(os.environ, written)
+        if configuration.interception is not None:
+            environment |= _trust(configuration.interception, _folder(stack))
+        log.configure(arguments.log_level)
+        keep_from_processes()
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         return runner.run(_supervise(configuration, arguments.command, environment, wait_seconds))
+
+
+def _folder(stack: contextlib.ExitStack) -> Path:
+    """Raises: UsageError."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-exec-")))
+    except OSError as exc:
+        raise UsageError(
+            "there is no folder to put the CA's files into: name one that can be written in TMPDIR"
+        ) from exc
 
 
 # --- the configuration of one command --------------------------------------------------------------------------------
@@ -120,9 +131,10 @@ def for_one_command(written: Configuration, *, level: Level, telemetry: bool) ->
         telemetry: the file names an address for it.
     """
     used = {route.credential for route in written.routes}
+    forward = next((each for each in written.listeners if each.mode == "forward"), None)
     reverse = tuple(_on_a_free_port(each) for each in written.listeners if each.mode == "reverse")
     changes: dict[str, Any] = {
-        "listeners": (_egress(reverse), *reverse),
+        "listeners": (_egress(forward, reverse), *reverse),
         "telemetry": written.telemetry if telemetry else Telemetry(bind=_ANYWHERE),
         "admin": None,
         "credentials": {name: each for name, each in written.credentials.items() if name in used},
@@ -136,17 +148,20 @@ def _on_a_free_port(listener: Listener) -> Listener:
     return listener if listener.bind.is_unix else msgspec.structs.replace(listener, bind=_ANYWHERE)
 
 
-def _egress(others: Iterable[Listener]) -> Listener:
-    name = "exec"
-    while name in {each.name for each in others}:
-        name += "-"
+def _egress(forward: Listener | None, others: Iterable[Listener]) -> Listener:
+    """The forward listener as it is written, or one like it where there is none, but for this run alone."""
+    if forward is None:
+        name = "exec"
+        while name in {each.name for each in others}:
+            name += "-"
+        forward = Listener(name=name, bind=_ANYWHERE)
     password = SecretReference("inline", "", Secret(secrets.token_urlsafe(24)))
-    return Listener(name=name, bind=_ANYWHERE, auth=ListenerAuth(proxy_password=password))
+    return msgspec.structs.replace(forward, bind=_ANYWHERE, auth=ListenerAuth(proxy_password=password))
 
 
 def _names(path: Path, key: str) -> bool:
     """Whether the file, which was read before, has this section."""
-    root = document.read(path.read_text(), Problems(str(path))).root
+    root = document.read(path.read_text("utf-8"), Problems(str(path))).root
     return isinstance(root, document.MappingNode) and any(name.text == key for name, _ in root.entries)
 
 
@@ -158,15 +173,13 @@ def _without_secrets(environment: Mapping[str, str], written: Configuration) -> 
     return {name: value for name, value in environment.items() if name not in named}
 
 
-def _trust(configuration: Configuration, folder: Path) -> dict[str, str]:
-    """The variables by which clients accept the CA of intercepted hosts, beside all others; none without one."""
-    if configuration.interception is None:
-        return {}
+def _trust(section: Interception, folder: Path) -> dict[str, str]:
+    """The variables by which clients accept the CA of intercepted hosts, beside all others."""
     from cryptography.hazmat.primitives.serialization import Encoding  # only where there is a CA
 
     from sidecar.config import local_ca
 
-    certificates = local_ca.read_certificates(Path(configuration.interception.certificate))
+    certificates = local_ca.read_certificates(Path(section.certificate))
     roots = [each for each in certificates if each.issuer == each.subject] or list(certificates)
     ours = b"".join(each.public_bytes(Encoding.PEM) for each in roots)
     trusted = {name: _read_first(os.environ.get(name), *_system()) for name in client_settings.BUNDLES}
@@ -287,12 +300,33 @@ async def _run(command: Sequence[str], environment: dict[str, str], signals: _Si
         return _not_run(command[0], getattr(exc, "strerror", None) or str(exc), NOT_RUNNABLE)
     signals.process = process
     allow_descriptors()
+    tasks = Tasks(lambda _task, _error: None)
+    if os.getpid() == 1:
+        tasks.spawn("reap orphans", reap_orphans(process.pid))
     try:
         code = await asyncio.to_thread(process.wait)
     except BaseException:
         process.terminate()  # without a sidecar it would only fail
         raise
+    finally:
+        await tasks.close()
     return code if code >= 0 else 128 - code
+
+
+async def reap_orphans(command: int, *, every_seconds: float = 1.0) -> None:
+    """As the first process of a container, bury whom the command leaves behind: they become children of ours, and stay
+    in the table of processes otherwise (wait(2)). What is waited for elsewhere is gone at the second look."""
+    seen = 0
+    while True:
+        await asyncio.sleep(every_seconds)
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # noqa: ASYNC222 - WNOHANG
+        except ChildProcessError:
+            continue
+        pid = found.si_pid if found is not None else 0
+        if pid and pid == seen and pid != command:
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG
+        seen = pid
 
 
 def _not_run(command: str, why: str, code: int) -> int:

@@ -131,11 +131,8 @@ def explain(configuration: Configuration, asked: Asked) -> Explanation:
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
-    """For programs: the fields as they are called, the outcome by its word."""
-    return {
-        key: value.value if isinstance(value, enum.Enum) else value
-        for key, value in dataclasses.asdict(explanation).items()
-    }
+    """For programs and pages: the fields as they are called, the outcome by its word."""
+    return dataclasses.asdict(explanation) | {"outcome": explanation.outcome.value}
 
 
 def route_of(config: model.Route) -> Route:

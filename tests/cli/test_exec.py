@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +20,9 @@ from sidecar.cli import main
 from sidecar.cli.client_settings import ADDED, BUNDLES
 from sidecar.cli.exec import NOT_FOUND, NOT_RUNNABLE
 from sidecar.simulation.idp import Step
+from tests.cli.terminal import Terminal
 from tests.cli.token_command import SECONDS, Done, ended, write
-from tests.end_to_end.programs import Program, clean_environment
+from tests.end_to_end.programs import Program
 from tests.end_to_end.waiting import until
 from tests.proxy.conftest import rig, trust  # noqa: F401 - fixtures
 
@@ -149,6 +150,20 @@ async def test_variables_with_secrets_are_taken_out(rig: Rig) -> None:
     assert found["OTHER"] == "kept"
 
 
+async def test_a_token_of_the_platform_that_a_preset_names_is_taken_out_as_well(rig: Rig) -> None:
+    credential = {"provider": "github_actions_oidc", "audience": "https://api.example.com"}
+    write(rig, credentials={"orders": credential})
+    words = command(rig, sys.executable, "-c", SHOW, options=("--no-wait",))
+    platform = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{rig.idp.origin}/idtoken",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "token-of-the-platform",
+    }
+    done = await ended(words, environment=platform)
+    assert done.returncode == 0, done
+    assert "ACTIONS_ID_TOKEN_REQUEST_URL" in done.stdout
+    assert "token-of-the-platform" not in done.stdout
+
+
 async def test_the_environment_of_the_sidecar_cannot_be_read_by_its_command(rig: Rig) -> None:
     write(rig)
     code = "import os; print(os.stat(f'/proc/{os.getppid()}/environ').st_uid)"
@@ -187,6 +202,21 @@ async def test_the_bundle_holds_what_was_trusted_before_and_is_gone_at_the_end(r
     assert text.startswith("# what was trusted before\n")
     assert text.count("BEGIN CERTIFICATE") == 1
     assert not await asyncio.to_thread(Path(path).exists)
+
+
+async def test_without_a_folder_for_the_ca_nothing_is_begun(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(rig, routes=[rig.route(host="localhost", intercept=True)], interception=rig.interception("localhost"))
+    monkeypatch.setattr(tempfile, "tempdir", "/absent")
+    assert await asyncio.to_thread(main, ["exec", "-c", str(rig.file), "--", "true"]) == 2
+    assert "TMPDIR" in capsys.readouterr().err
+
+
+async def test_a_configuration_of_base_urls_alone_has_a_proxy_all_the_same(rig: Rig) -> None:
+    write(rig, listeners=[{"name": "exec", "mode": "reverse", "upstream": f"http://localhost:{rig.plain.port}"}])
+    found = await environment_of(rig)
+    assert found["HTTP_PROXY"].rpartition(":")[2] != found["TOKEN_SIDECAR_EXEC_URL"].rpartition(":")[2]
 
 
 # --- its end ----------------------------------------------------------------------------------------------------------
@@ -267,18 +297,35 @@ async def test_ctrl_c_on_a_terminal_reaches_the_command_once(rig: Rig, tmp_path:
         "signal.pause()\n"
         "print('end', len(seen) + (signal.sigtimedwait({signal.SIGINT}, 0.3) is not None), file=out)"
     )
-    pid, terminal = pty.fork()
-    if not pid:
-        words = command(rig, sys.executable, "-c", counting)
-        os.execve(words[0], words, clean_environment())
-    try:
+    async with Terminal(command(rig, sys.executable, "-c", counting)) as terminal:
         await until(lambda: told.exists() and "ready" in told.read_text(), "the command runs", seconds=SECONDS)
-        os.write(terminal, b"\x03")
-        await until(lambda: "end" in told.read_text(), "the command heard of it", seconds=SECONDS)
+        terminal.type(b"\x03")
+        assert await terminal.exit_code(seconds=SECONDS) == 0
         assert told.read_text() == "ready\nend 1\n"
-    finally:
-        os.close(terminal)
-        await asyncio.to_thread(os.waitpid, pid, 0)
+
+
+ORPHANED: Final = """
+import asyncio, ctypes, os, subprocess
+from sidecar.cli.exec import reap_orphans
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as the first process of a container has it
+subprocess.run(["sh", "-c", "sh -c 'exit 3' & exit 0"])
+async def main():
+    reaping = asyncio.ensure_future(reap_orphans(0, every_seconds=0.01))
+    while True:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            break
+        await asyncio.sleep(0.01)
+    reaping.cancel()
+asyncio.run(main())
+print("buried")
+"""
+
+
+async def test_as_the_first_process_of_a_container_it_buries_whom_the_command_leaves_behind() -> None:
+    done = await ended([sys.executable, "-c", ORPHANED])
+    assert (done.returncode, done.stdout) == (0, "buried\n"), done
 
 
 # --- no token ---------------------------------------------------------------------------------------------------------

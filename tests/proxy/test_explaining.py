@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from sidecar.config import load
-from sidecar.proxy.explaining import Explanation, Outcome, explain, route_of
+from sidecar.proxy.explaining import Explanation, Outcome, as_json, explain, route_of
 from sidecar.proxy.question import ask
 from sidecar.proxy.routing import Route
 from tests.proxy.raw_client import RawClient
@@ -318,3 +318,9 @@ def test_https_is_read_where_the_route_intercepts() -> None:
     assert any("local CA" in note for note in explanation.notes)
     assert explanation.curl == "curl -x http://127.0.0.1:6180 --cacert /etc/ca.pem https://a.test/v1/x"
     assert told("https://a.test/v2/x", *routes, **changes).reason == "route_mismatch"
+
+
+def test_for_programs_it_is_plain_values() -> None:
+    found = as_json(told("http://a.test/", {"name": "a", "host": "a.test"}))
+    assert json.loads(json.dumps(found))["outcome"] == "token"
+    assert found["routes"] == ({"label": "a", "taken": True, "why": "the most specific one", "same_host": True},)
