@@ -89,7 +89,7 @@ REMEDIES: Final = {
     "secret_missing": "put the secret where the configuration says, readable for the sidecar's user",
     "store_unusable": "correct the store's path, key or permissions, as the message says",
     "store_locked": "end the other process, or give each sidecar a login of its own",
-    "login_needed": "run `sidecar login` for the credential",
+    "login_needed": "run `sidecar login` for the credential; with `grant: refresh_token`, put a new one where it says",
     "cannot_bind": "free the address, or choose another",
 }
 FAULTS: Final = {"client": "app", "operator": "operator", "idp": "IdP", "upstream": "upstream", "sidecar": "sidecar"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ SHORTEST_REDACTABLE: Final = 6
 """Values shorter than this are not searched for in log lines: they would blank out ordinary words."""
 
 _live: weakref.WeakSet[Secret] = weakref.WeakSet()
+_changing: Final = threading.RLock()
+"""Secrets are also made in threads, where disks are waited for; a set that changes while it is read raises, and that
+would be in the middle of a line of the log. Reentrant: what the garbage collector runs may make one as well."""
 
 
 class Secret:
@@ -36,7 +40,8 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self.__value = value
-        _live.add(self)
+        with _changing:
+            _live.add(self)
 
     def reveal(self) -> str:
         """The value itself. Call it at the last moment, and keep what it returns in no object."""
@@ -66,7 +71,8 @@ class Secret:
 
 def live_values() -> list[str]:
     """The values of all secrets alive now that are long enough to be searched for, longest first."""
-    values = {secret.reveal() for secret in _live}
+    with _changing:
+        values = {secret.reveal() for secret in _live}
     return sorted((value for value in values if len(value) >= SHORTEST_REDACTABLE), key=len, reverse=True)
 
 
@@ -156,8 +162,10 @@ class SecretReference:
         path = self.path
         assert path is not None  # noqa: S101 - only env and inline references have none
         try:
-            with path.open("rb") as file:
-                raw = file.read(MAX_SECRET_BYTES + 1)
+            # O_NONBLOCK: a pipe put there in place of the file would keep everybody waiting.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                raw = file.read(MAX_SECRET_BYTES + 1) or b""  # None: a pipe with nothing in it
         except OSError as exc:
             raise SecretMissing(f"{self}: {exc.strerror or 'cannot be read'}") from exc
         if len(raw) > MAX_SECRET_BYTES:

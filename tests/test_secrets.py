@@ -7,6 +7,8 @@ import gc
 import logging
 import os
 import pickle
+import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from sidecar.errors import SecretMissing
 from sidecar.secrets import MAX_SECRET_BYTES, Secret, SecretReference, live_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MARKER = "S3cr3t+Marker/42=="
@@ -94,6 +97,33 @@ def test_live_values_are_those_of_secrets_that_still_exist() -> None:
     del secret
     gc.collect()
     assert MARKER + "live" not in live_values()
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_secrets_may_be_made_in_a_thread_while_a_line_is_logged() -> None:
+    ended = threading.Event()
+
+    def read_a_disk() -> None:
+        while not ended.is_set():
+            Secret(MARKER)
+
+    kept = [Secret(f"{MARKER}{number}") for number in range(50)]
+    reader = threading.Thread(target=read_a_disk)
+    reader.start()
+    try:
+        for _ in range(300):
+            assert len(live_values()) >= len(kept)
+    finally:
+        ended.set()
+        reader.join()
 
 
 def test_live_values_leave_out_what_would_blank_ordinary_words_and_put_the_longest_first() -> None:
@@ -266,6 +296,19 @@ def test_what_somebody_else_mounted_for_our_group_to_read_is_private(
     assert reference.loose_mode(mounted_for_a_group=True) == (mode if mode & 0o077 else None)
     monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
     assert reference.loose_mode(mounted_for_a_group=True) == loose
+
+
+def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    os.mkfifo(path)
+    with pytest.raises(SecretMissing):
+        SecretReference("file", str(path)).read()
+    writer = os.open(path, os.O_RDWR)
+    try:
+        with pytest.raises(SecretMissing):
+            SecretReference("file", str(path)).read()
+    finally:
+        os.close(writer)
 
 
 def test_a_secret_without_a_file_has_no_mode() -> None:

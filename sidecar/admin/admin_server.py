@@ -312,6 +312,7 @@ class AdminServer(PageServer):
             "refreshing": status.fetching,
             "consecutive_failures": status.consecutive_failures,
             "last_error": status.last_error,
+            "last_detail": status.last_detail,
             "next": NEXT_STEPS.get(status.last_error or ""),
         }
 
@@ -322,6 +323,7 @@ class AdminServer(PageServer):
             "credential": status.name,
             "generation": status.generation,
             "last_error": status.last_error,
+            "last_detail": status.last_detail,
             "next": NEXT_STEPS.get(status.last_error or ""),
         }
 

@@ -42,6 +42,7 @@ Got = TypeVar("Got")
 
 LARGEST_ANSWER: Final = 1 << 20
 LARGEST_METRICS: Final = 16 << 20
+MOST_DETAIL: Final = 2000
 _REASONS: Final[dict[str, type[SidecarError]]] = {
     leaf.reason: leaf for root in (InternalError, StartupError, TokenRequestError) for leaf in leaves(root)
 }
@@ -71,18 +72,24 @@ def may_pass(reason: str | None) -> bool:
     return kind is None or issubclass(kind, TransientTokenError)
 
 
-def no_token(name: str, reason: str | None) -> SidecarError:
+def no_token(name: str, reason: str | None, detail: str | None = None) -> SidecarError:
     """The error that a command ends with when a credential has no token for it: the one it last failed with.
 
     Args:
         name: of the credential.
         reason: of its last failure; None if no attempt has ended.
+        detail: the sentence of that failure, if it is known.
     """
     kind = _REASONS.get(reason or "")
     if kind is None:
         return TokenTimeout(f"credential {name} has no token: nothing came in time")
     step = NEXT_STEPS.get(kind.reason, "see the sidecar's log")
-    return kind(f"credential {name} has no token: {kind.title} ({kind.reason})\n  next: {step}")
+    return kind(f"credential {name} has no token: {detail or kind.title} ({kind.reason})\n  next: {step}")
+
+
+def _sentence(value: object) -> str | None:
+    """One line of an answer that may be shown on a terminal."""
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= MOST_DETAIL else None
 
 
 def bound(name: str) -> UsageError:
@@ -104,6 +111,7 @@ class AdminClient:
     def __init__(self, bind: Bind, token: SecretReference | None = None) -> None:
         self._bind = bind
         self._token = token
+        self._trouble: SidecarError | None = None
 
     async def credentials(self, *, timeout: float) -> list[dict[str, Any]] | None:
         """How each credential stands, as the API says it; None if nobody listens at the address.
@@ -118,7 +126,7 @@ class AdminClient:
             async with asyncio.timeout(timeout):
                 return await work
         except TimeoutError:
-            raise TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
+            raise self._trouble or TokenTimeout(f"the sidecar at {self._bind} did not answer in time") from None
 
     async def token(self, name: str, *, fresh: bool, timeout: float) -> GivenToken | None:
         """The token of a credential, asked for again while the sidecar says that it may still come.
@@ -135,7 +143,7 @@ class AdminClient:
             SecretMissing: the admin token cannot be read.
             ConfigurationInvalid: the sidecar runs with another configuration.
             TokenConnect, TokenTimeout: what listens there does not answer as a sidecar does.
-            SidecarError: why the credential has no token.
+            SidecarError: why the credential has no token, as the sidecar said last.
         """
         deadline = asyncio.get_running_loop().time() + timeout
 
@@ -148,6 +156,7 @@ class AdminClient:
         await self._see_a_sidecar(session)
         while not isinstance(answered := await self._ask(session, name, fresh), GivenToken):
             error, seconds = answered
+            self._trouble = error
             if not may_pass(error.reason) or asyncio.get_running_loop().time() + seconds >= deadline:
                 raise error
             await asyncio.sleep(seconds)
@@ -161,6 +170,7 @@ class AdminClient:
         """
         import aiohttp  # here: only these commands need it, and it costs more than all else
 
+        self._trouble = None
         connector = aiohttp.UnixConnector(self._bind.path) if self._bind.is_unix else aiohttp.TCPConnector()
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
             try:
@@ -197,7 +207,7 @@ class AdminClient:
                 return _given(answer)
             if response.status == 503:
                 seconds = float(response.headers.get("Retry-After", "1"))
-                return no_token(name, str(answer.get("last_error"))), seconds
+                return no_token(name, str(answer.get("last_error")), _sentence(answer.get("last_detail"))), seconds
             return self._refused(response.status, name, answer.get("reason")), 0.0
 
     def _refused(self, status: int, name: str, reason: object) -> SidecarError:

@@ -229,7 +229,7 @@ class Logins:
         try:
             answer = await awaited
             token = parse_token(answer, grants.expected(config))
-            grant = consent.grant_of(token, pending.idp, obtained_at=answer.wall)
+            grant = consent.grant_of(token, config, pending.idp, obtained_at=answer.wall)
             await asyncio.to_thread(pending.store.write, name, grant)
         except SidecarError as error:
             self._failed(pending, error)

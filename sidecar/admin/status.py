@@ -128,7 +128,7 @@ class StatusReport:
             return None
         return {
             "reason": status.last_error,
-            "detail": self._clean(status.detail or ""),
+            "detail": self._clean(status.last_detail or ""),
             "next": NEXT_STEPS.get(status.last_error),
             "failures": status.consecutive_failures,
             "since": self._wall(status.failing_since),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.broker.breaker import Breaker
 from sidecar.broker.command import Command
 from sidecar.broker.credential import Credential
-from sidecar.broker.idp import IdP
+from sidecar.broker.idp import IdP, party
 from sidecar.broker.renewal import Renewal
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.source import GivenToken
@@ -176,6 +176,7 @@ class Broker:
             store=TokenStore(Path(self._store.path), self._store.key),
             seed=config.refresh_token,
             grace_seconds=config.dialect.rotation_grace,
+            party=party(config),
             clock=self._clock,
             tasks=self._tasks,
             meters=meters,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.broker.idp import MTLS
+from sidecar.broker.idp import MTLS, party
 from sidecar.broker.store import Grant, new_lineage
 from sidecar.errors import ConfigurationInvalid, LoginNeeded, TransientTokenError
 from sidecar.oauth import interactive
@@ -69,7 +69,7 @@ async def poll(polling: Polling | None, fields: Fields, idp: IdP, clock: Clock) 
     return answer
 
 
-def grant_of(token: Token, idp: IdP, *, obtained_at: float) -> Grant:
+def grant_of(token: Token, credential: Credential, idp: IdP, *, obtained_at: float) -> Grant:
     """What is stored of a login.
 
     Args:
@@ -91,6 +91,7 @@ def grant_of(token: Token, idp: IdP, *, obtained_at: float) -> Grant:
         spent_at=None,
         seed=None,
         dpop_key=None if idp.dpop is None else idp.dpop.jwk,
+        party=party(credential),
     )
 
 

@@ -79,9 +79,9 @@ class Status:
     consecutive_failures: int
     last_error: str | None
     """The reason word of the failure it is in."""
+    last_detail: str | None
+    """Its one sentence."""
     fetching: bool
-    detail: str | None
-    """What that failure said of itself."""
     failing_since: float | None
     refresh_at: float | None
     """When the token is to be renewed; None without one."""
@@ -100,8 +100,8 @@ class Credential:
 
     __slots__ = (
         *("_alarm", "_asked", "_breaker", "_clock", "_closed", "_error", "_expiry_told", "_fetch", "_grant"),
-        *("_limits", "_looked_at", "_loop", "_news", "_next_at", "_on_recovery", "_refresh_at", "_report", "_source"),
-        *("_stale_for", "_start_at", "_state", "_tasks", "_trigger", "_trouble", "_unauthorized_at", "_uniform"),
+        *("_limits", "_looked_at", "_loop", "_news", "_next_at", "_on_recovery", "_refresh_at", "_renewals", "_report"),
+        *("_source", "_stale_for", "_start_at", "_state", "_tasks", "_trigger", "_trouble", "_uniform"),
         *("_waiting", "_window", "any_401", "meters", "name", "next_generation", "published", "turns"),
     )
 
@@ -149,7 +149,8 @@ class Credential:
         self._error: SidecarError | None = None
         self._expiry_told = False
         self._waiting = 0
-        self._start_at = self._refresh_at = self._next_at = self._looked_at = self._unauthorized_at = -math.inf
+        self._start_at = self._refresh_at = self._next_at = self._looked_at = -math.inf
+        self._renewals = policy.Renewals()
 
     # --- what requests use ------------------------------------------------------------------------------------------
 
@@ -221,14 +222,11 @@ class Credential:
             return False
         if self._fetch.under_way or self._asked is Trigger.UNAUTHORIZED:
             return True
-        if not policy.may_renew_after_unauthorized(
-            obtained_at=self.published.obtained_at,
-            last_at=self._unauthorized_at,
-            now=now,
-            accepted_before=accepted_before,
+        if not self._renewals.may_follow(
+            obtained_at=self.published.obtained_at, now=now, accepted_before=accepted_before
         ):
             return False
-        self._unauthorized_at = now
+        self._renewals = self._renewals.with_one_at(now)
         return True
 
     # --- what others ask of it --------------------------------------------------------------------------------------
@@ -289,8 +287,8 @@ class Credential:
             next_attempt_at=self._decide(now).at,
             consecutive_failures=self._trouble.failures if self._trouble else 0,
             last_error=self._error.reason if self._error else None,
+            last_detail=self._error.detail if self._error else None,
             fetching=self._fetch.under_way,
-            detail=self._error.detail if self._error else None,
             failing_since=self._trouble.since if self._trouble else None,
             refresh_at=self._refresh_at if token else None,
         )

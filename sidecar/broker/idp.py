@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
+from sidecar.config import hosts
 from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
 from sidecar.oauth.answer import error_code, json_object
@@ -23,7 +24,7 @@ from sidecar.oauth.dpop import new_key, valid_nonce
 from sidecar.oauth.endpoint import Wire
 from sidecar.oauth.inputs import Inputs
 from sidecar.oauth.jws import signing_key
-from sidecar.oauth.token import parse
+from sidecar.oauth.token import Successor, parse
 from sidecar.secrets import SecretReference
 from sidecar.telemetry.log import get_logger
 
@@ -107,7 +108,7 @@ class IdP:
             token = await self._request(secret, refresh_token)
         except TokenRequestError as exc:
             working = self._proof.working if self._proof is not None else None
-            if working is None or working == secret or not _blames_secret(exc):
+            if working is None or working == secret or exc.successor is not None or not _blames_secret(exc):
                 raise
             return await self._with_working(working, refresh_token, exc)
         if self._proof is not None:
@@ -151,9 +152,19 @@ class IdP:
                 self._endpoint.forget_discovered(self._config.issuer, self._config.ca_file)
             raise
         if self._config.impersonation_url is not None:
-            request = grants.impersonation_request(self._config, token.value)
-            token = parse(await self._send(request), grants.impersonation_expected(self._config))
+            token = await self._impersonated(token, token.refresh_token or refresh_token)
         return replace(token, dpop=self.dpop if self._config.dpop else None)
+
+    async def _impersonated(self, first: Token, refresh_token: Secret | None) -> Token:
+        """The token that the first one is good for. The first answer's refresh token is the one now, whatever comes."""
+        lifetime = first.refresh_token_lifetime
+        try:
+            answer = await self._send(grants.impersonation_request(self._config, first.value))
+            token = parse(answer, grants.impersonation_expected(self._config))
+        except TokenRequestError as exc:
+            exc.successor = None if refresh_token is None else Successor(refresh_token, lifetime)
+            raise
+        return replace(token, refresh_token=refresh_token, refresh_token_lifetime=lifetime)
 
     async def _answer(self, request: Callable[[Inputs], TokenRequest], inputs: Inputs) -> Answer:
         """The answer to a request; once more with the nonce, if the server wants one (RFC 9449 section 8)."""
@@ -260,6 +271,12 @@ class IdP:
 def assertion_reference(config: CredentialConfig) -> SecretReference | None:
     """Where a platform's own token stands that serves as the client's assertion."""
     return SecretReference("file", config.assertion_file) if config.assertion_file is not None else config.assertion
+
+
+def party(config: CredentialConfig) -> str:
+    """Between whom a grant is: a refresh token goes to no other client and to no other origin than it came from."""
+    parts = hosts.url_parts(config.token_url or config.issuer or "")
+    return f"client {config.client_id} at {parts.scheme}://{parts.host}:{parts.port}"
 
 
 def _files(config: CredentialConfig) -> list[str]:

@@ -27,6 +27,9 @@ FIRST_REFRESH_FROM: Final = 0.3
 its tokens together when the IdP is back, would ask together again."""
 LATEST_FRACTION: Final = 0.95
 """Whatever the configuration says, a refresh comes before the token's end."""
+SHORTEST_WISH_SECONDS: Final = 30.0
+"""A provider's wish for an earlier refresh is a mistake of units or worse: successes are free, so nothing else would
+keep us from asking as fast as it answers."""
 SAME_TOKEN_SECONDS: Final = 1.0
 """Least distance between two requests that an IdP answers with the same token."""
 BACKOFF_BASE_SECONDS: Final = 0.5
@@ -40,6 +43,8 @@ RECOVERY_SPREAD_SECONDS: Final = 1.0
 """When an endpoint comes back, credentials that no request waits for come after the others."""
 UNAUTHORIZED_AGE_SECONDS: Final = 30.0
 UNAUTHORIZED_EVERY_SECONDS: Final = 10.0
+UNAUTHORIZED_MOST_SECONDS: Final = 300.0
+"""Least and most distance of two renewals because of 401s; ten minutes without one, and it is the least again."""
 
 
 # --- the states of a credential --------------------------------------------------------------------------------------
@@ -144,6 +149,7 @@ def refresh_at(
     earliest, latest = window.bounds(first=first)
     moments = (math.inf, math.inf) if math.isinf(lifetime) else (lifetime * earliest, lifetime * latest)
     if refresh_in is not None:
+        refresh_in = max(refresh_in, SHORTEST_WISH_SECONDS)
         wished = refresh_in, refresh_in * (1.0 + latest - earliest)
         moments = min(moments[0], wished[0]), min(moments[1], wished[1])
     return math.inf if math.isinf(moments[1]) else sent_at + uniform(*moments)
@@ -266,12 +272,29 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
     return Decision(max(at, snapshot.opens_at), trigger)
 
 
-def may_renew_after_unauthorized(*, obtained_at: float, last_at: float, now: float, accepted_before: bool) -> bool:
-    """Whether an upstream's 401 is a reason to ask for a token before its time.
+@dataclass(frozen=True, slots=True)
+class Renewals:
+    """The renewals that 401s of upstreams have led to, as far as they belong together."""
 
-    A brand-new token that no route has accepted yet is not replaced: the upstream may refuse every token (a wrong
-    audience), and asking again would turn each request into a token request.
-    """
-    if now - last_at < UNAUTHORIZED_EVERY_SECONDS:
-        return False
-    return accepted_before or now - obtained_at > UNAUTHORIZED_AGE_SECONDS
+    last_at: float = -math.inf
+    count: int = 0
+
+    def may_follow(self, *, obtained_at: float, now: float, accepted_before: bool) -> bool:
+        """Whether an upstream's 401 is a reason to ask for a token before its time.
+
+        A brand-new token that no route has accepted yet is not replaced: the upstream may refuse every token (a wrong
+        audience), and asking again would turn each request into a token request. An upstream that takes a token and
+        refuses it in turns would do the same, so each further renewal in a row has to wait twice as long.
+        """
+        if now - self.last_at < self._spacing_seconds:
+            return False
+        return accepted_before or now - obtained_at > UNAUTHORIZED_AGE_SECONDS
+
+    @property
+    def _spacing_seconds(self) -> float:
+        return min(UNAUTHORIZED_EVERY_SECONDS * 2.0 ** min(self.count - 1, 16), UNAUTHORIZED_MOST_SECONDS)
+
+    def with_one_at(self, now: float) -> Renewals:
+        """With one more; what lies long back is forgotten."""
+        in_a_row = now - self.last_at < 2 * UNAUTHORIZED_MOST_SECONDS
+        return Renewals(now, self.count + 1 if in_a_row else 1)

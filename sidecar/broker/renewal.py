@@ -16,14 +16,19 @@ That a token is being spent is on disk before the request leaves: the next proce
 is kept in memory, and serves; the log says so until the disk takes it.
 
 A request that has begun is not given up because its credential is: the answer may hold the only refresh token there is.
+
+A volume may hang, for ever. Each source waits for it in a thread of its own, so that what hangs is one credential, and
+not what others do in threads, or the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from sidecar.broker.source import WatchedFiles
 from sidecar.broker.store import Grant, fingerprint, new_lineage
@@ -41,6 +46,9 @@ from sidecar.oauth.token import Successor
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     from sidecar.broker.store import Ownership, TokenStore
     from sidecar.config.model import Limits
     from sidecar.oauth.endpoint import FileStamp
@@ -55,8 +63,13 @@ TRIES: Final = 2
 """A refresh token whose answers are lost is presented this often while an access token is at stake."""
 SLOW_SECONDS: Final = 30.0
 """Least distance of the tries after that; an IdP that is back is to be noticed within this time."""
+LOOK_SECONDS: Final = 0.05
+"""How long a look at the disk may take before it is left for later: everything else stands still meanwhile."""
 CLOSE_SECONDS: Final = 3.0
 """How long an ending credential waits for an answer that is under way."""
+
+
+Result = TypeVar("Result")
 
 
 class Asks(Protocol):
@@ -88,6 +101,7 @@ class Renewal:
     Args:
         seed: the configuration's ``refresh_token``; a lineage begins with it whenever it is another one than before.
         grace_seconds: how long the provider honours a refresh token that it has replaced.
+        party: the client and the provider as configured; a grant of others is not presented to them.
     """
 
     def __init__(
@@ -98,6 +112,7 @@ class Renewal:
         store: TokenStore,
         seed: SecretReference | None,
         grace_seconds: float,
+        party: str,
         clock: Clock,
         tasks: Tasks,
         meters: CredentialMeters,
@@ -107,6 +122,7 @@ class Renewal:
         self._store = store
         self._seed = seed
         self._grace_seconds = grace_seconds
+        self._party = party
         self._clock = clock
         self._tasks = tasks
         self._meters = meters
@@ -116,9 +132,12 @@ class Renewal:
         self._saving: asyncio.Task[bool] | None = None
         self._unsaved: Grant | None = None
         """What the disk has not taken; it goes before what stands there."""
+        self._disk = ThreadPoolExecutor(1, f"store:{name}")
+        self._look: Future[FileStamp | None] | None = None
         self._seen: FileStamp | None = None
         self._on_disk: str | None = None
         """The lineage that was on disk at the last look."""
+        self._closing = False
         self._lineage: str | None = None
         self._lost = 0
         """Answers lost in a row, of those that this lineage was owed by this process."""
@@ -145,9 +164,22 @@ class Renewal:
         return (
             self._asks.inputs_changed()
             or self._seed_file.changed()
-            or self._store.stamp(self._name) != self._seen
+            or self._stamp() != self._seen
             or self._clock.now() >= self._again_at
         )
+
+    def _stamp(self) -> FileStamp | None:
+        """The stamp as it is, or the last one while that cannot be seen. What hangs is waited for once."""
+        if self._spending is not None or not (self._saving is None or self._saving.done()):
+            return self._seen  # the disk is at work on what is newer
+        seconds = LOOK_SECONDS if self._look is None else 0.0
+        self._look = self._look or self._disk.submit(self._store.stamp, self._name)
+        try:
+            stamp = self._look.result(seconds)
+        except TimeoutError:
+            return self._seen
+        self._look = None
+        return stamp
 
     async def fetch(self) -> Token:
         task = self._spending
@@ -166,13 +198,20 @@ class Renewal:
         return outcome
 
     def close(self) -> None:
-        """Let another process have the grant, at the latest when the answer has come that is still under way."""
-        if self._spending is None:
-            self._give_up()
-        else:
-            self._spending.add_done_callback(lambda _: self._give_up())
+        """Let another process have the grant, at the latest when the answer has come that is still under way.
 
-    def _give_up(self) -> None:
+        What the disk has not taken is offered to it once more: who replaces this source knows nothing of it.
+        """
+        for task in (self._spending, self._saving):
+            if task is not None and not task.done():
+                task.add_done_callback(lambda _: self.close())
+                return
+        if self._unsaved is not None and not self._closing:
+            self._closing = True
+            self._saving = self._tasks.spawn(f"store:{self._name}", self._save(self._unsaved))
+            self._saving.add_done_callback(lambda _: self.close())
+            return
+        self._disk.shutdown(wait=False)
         if self._ownership is not None:
             self._ownership.close()
             self._ownership = None
@@ -188,9 +227,9 @@ class Renewal:
     async def _renew(self) -> Token:
         if self._saving is not None:
             await asyncio.wait({self._saving})  # what it writes is older than what comes now
-        self._note()
+        await self._note()
         if self._ownership is None:
-            self._ownership = await asyncio.to_thread(self._store.own, self._name)
+            self._ownership = await self._at_the_disk(self._store.own, self._name)
         grant = await self._spendable()
         self._bind(grant)
         try:
@@ -209,9 +248,9 @@ class Renewal:
         if grant.dpop_key is not None and (key is None or key.jwk != grant.dpop_key):
             self._asks.dpop = ProofKey(grant.dpop_key)
 
-    def _note(self) -> None:
+    async def _note(self) -> None:
         """Remember the inputs as they are before they are read."""
-        self._seen = self._store.stamp(self._name)
+        self._look, self._seen = None, await self._at_the_disk(self._store.stamp, self._name)
         self._seed_file.note()
         self._again_at = math.inf
 
@@ -229,15 +268,18 @@ class Renewal:
             await self._save(self._unsaved)
         grant = self._unsaved
         if grant is None:
-            grant = await asyncio.to_thread(self._store.read, self._name)
+            grant = await self._at_the_disk(self._store.read, self._name)
             self._on_disk = grant.lineage if grant else None
         seed = self._read_seed(needed=grant is None)
-        if seed is not None and (grant is None or grant.seed != fingerprint(seed)):
-            grant = Grant(seed, new_lineage(), self._clock.wall(), seed=fingerprint(seed))
+        foreign = grant is not None and grant.party not in (None, self._party)
+        if seed is not None and (grant is None or foreign or grant.seed != fingerprint(seed)):
+            grant = Grant(seed, new_lineage(), self._clock.wall(), seed=fingerprint(seed), party=self._party)
             log.info("seed_taken", credential=self._name, reference=str(self._seed))
             return grant if await self._save(grant) else await self._grant()
         if grant is None:
             raise self._login_needed(f"credential {self._name} has no login yet")
+        if foreign:
+            raise self._login_needed(f"credential {self._name} has a login, but it is of {grant.party}")
         self._use(grant)
         return grant
 
@@ -337,11 +379,14 @@ class Renewal:
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 
+    async def _at_the_disk(self, call: Callable[..., Result], *arguments: str) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call, *arguments)
+
     async def _save(self, grant: Grant) -> bool:
         """Put it on disk; False: a newer login is there, and this goes for nothing. What the disk refuses is kept."""
         again = grant is self._unsaved
         try:
-            stamp = await asyncio.to_thread(self._store.replace, self._name, grant, lineage=self._on_disk)
+            stamp = await self._at_the_disk(partial(self._store.replace, self._name, grant, lineage=self._on_disk))
         except StoreUnusable as exc:
             if not again:
                 self._say_unsaved(exc)
@@ -351,7 +396,7 @@ class Renewal:
             log.info("store_write_recovered", credential=self._name)
         self._unsaved = None
         if stamp is not None:
-            self._seen, self._on_disk = stamp, grant.lineage
+            self._look, self._seen, self._on_disk = None, stamp, grant.lineage
         return stamp is not None
 
     def _say_unsaved(self, exc: StoreUnusable) -> None:

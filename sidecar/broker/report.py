@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 log = get_logger("broker")
 
 NEXT_STEPS: Final = {
-    "invalid_client": "check client_id, client_secret, client_auth and basic_encoding",
-    "invalid_grant": "check the grant with the IdP; it may have been revoked",
+    "invalid_client": "check client_id and client_auth, and that the IdP knows the client_secret (then "
+    "basic_encoding), the key (then key_id, assertion_audience) or the certificate",
+    "invalid_grant": "log in again (`sidecar login`), or renew what refresh_token or subject_token names; of a signed "
+    "assertion, check subject, audience and clock",
     "invalid_scope": "check scopes and required_scopes against what the IdP grants this client",
     "unauthorized_client": "allow this client the grant at the IdP",
-    "refused": "look the error code up in the IdP's documentation",
+    "refused": "correct what the detail says; a code of the IdP's own is explained in its documentation",
     "rate_limited": "nothing: it is asked again when the IdP said; look for other clients of the same id if it stays",
-    "server_error": "nothing, if it passes; else see the IdP's status page",
+    "server_error": "nothing, if it passes; else see the IdP's status page, or run the credential's command by hand",
     "timeout": "check the way to the IdP: firewall, egress policy, proxy",
     "dns": "check the host in token_url or issuer, and the resolver",
     "connect": "check that the IdP is up, and the way to it: firewall, egress policy",
     "tls": "check ca_file, and whether something intercepts TLS on the way",
-    "malformed": "check that token_url or issuer is right, and for a page that a middlebox puts in the way",
+    "malformed": "check that token_url or issuer is right, and for a page that a middlebox puts in the way; of a "
+    "command, what it prints",
     "secret_missing": "put the secret where the configuration says",
-    "login_needed": "as the detail says: `sidecar login`, or a new refresh token where the configuration names one",
-    "store_unusable": "correct the store's path, key or permissions",
+    "login_needed": "run `sidecar login` for the credential; with grant: refresh_token, put a new one where it says",
+    "store_unusable": "correct the store's path or key: a folder that the sidecar's user may write to, a key file with "
+    "chmod 600",
     "store_locked": "nothing, if the other process is about to end; else give each sidecar a login of its own",
     "internal": "report this as a bug, with the task_crashed line before it",
 }

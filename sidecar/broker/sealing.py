@@ -47,6 +47,7 @@ class Grant:
         spent_at: it was sent then, and no answer is known to have come.
         seed: the fingerprint of the configuration's ``refresh_token`` when the lineage began; None without one.
         dpop_key: the JWK of the key that the grant is bound to (RFC 9449 section 5).
+        party: the client and the provider that it is between; None where that is not known.
     """
 
     refresh_token: Secret
@@ -58,6 +59,7 @@ class Grant:
     spent_at: float | None = None
     seed: str | None = None
     dpop_key: Secret | None = field(default=None, repr=False)
+    party: str | None = None
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +74,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     spent_at: float | None
     seed: str | None
     dpop_key: str | None
+    party: str | None
 
 
 def new_lineage() -> str:
@@ -154,6 +157,7 @@ def seal(name: str, grant: Grant, keys: Keys) -> bytes:
         spent_at=grant.spent_at,
         seed=grant.seed,
         dpop_key=grant.dpop_key.reveal() if grant.dpop_key else None,
+        party=grant.party,
     )
     key_id, key = keys.first
     nonce = os.urandom(NONCE_BYTES)
@@ -210,4 +214,5 @@ def _grant(clear: bytes) -> Grant:
         spent_at=record.spent_at,
         seed=record.seed,
         dpop_key=Secret(record.dpop_key) if record.dpop_key else None,
+        party=record.party,
     )

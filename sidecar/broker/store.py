@@ -199,8 +199,9 @@ class TokenStore:
         if not fresh.exists():
             return
         with self._writing():
+            there = self._read(name, path)  # if not now, then when it can be read: what owns it does not look again
             try:
-                there, left = self._read(name, path), self._read(name, fresh)
+                left = self._read(name, fresh)
             except StoreUnusable:
                 return
             if there is None or left is None or not _is_successor(left, there):

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sidecar.broker.consent import authorization_endpoint, device_code, grant_of, poll
-from sidecar.broker.idp import MTLS, IdP
+from sidecar.broker.idp import MTLS, IdP, party
+from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.store import Grant, TokenStore
 from sidecar.cli import configuration_file
@@ -36,7 +37,14 @@ from sidecar.cli.run import keep_memory_private
 from sidecar.config import load
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.config.scalars import duration
-from sidecar.errors import ConfigurationInvalid, LoginNeeded, StoreUnusable, UsageError
+from sidecar.errors import (
+    ConfigurationInvalid,
+    LoginNeeded,
+    StoreUnusable,
+    TokenRefused,
+    TokenRequestError,
+    UsageError,
+)
 from sidecar.oauth import grants, interactive
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.oauth.redirect import RedirectURI
@@ -116,7 +124,13 @@ def execute(arguments: argparse.Namespace) -> int:
     keep_memory_private()
     options = Options(arguments.port, arguments.timeout, None if arguments.no_browser else find_browser())
     with asyncio.Runner() as runner:
-        runner.run(_run(configuration, credential, name, store=store, options=None if arguments.revoke else options))
+        running = _run(configuration, credential, name, store=store, options=None if arguments.revoke else options)
+        try:
+            runner.run(running)
+        except TokenRefused:
+            raise  # its words are the next step
+        except TokenRequestError as error:
+            raise type(error)(f"{error.detail}\n  next: {NEXT_STEPS[error.reason]}") from error
     return 0
 
 
@@ -204,7 +218,7 @@ async def log_in(
     else:
         answer = await _by_browser(credential, idp, metadata, options)
     token = parse_token(answer, grants.expected(credential))
-    grant = grant_of(token, idp, obtained_at=answer.wall)
+    grant = grant_of(token, credential, idp, obtained_at=answer.wall)
     store.write(name, grant)
     print(_report(name, grant, token, store))
 
@@ -312,12 +326,15 @@ async def revoke(credential: Credential, name: str, *, idp: IdP, store: TokenSto
 
     Raises:
         TokenRequestError: the provider did not revoke it: it is still stored, so that this can be tried again.
-        ConfigurationInvalid: there is nowhere to revoke it: it is forgotten all the same.
+        ConfigurationInvalid: there is nowhere to revoke it: it is forgotten all the same. Or it is another provider's,
+            who is not the configured one and gets to see nothing of it: it is kept.
     """
     grant = store.read(name)
     if grant is None:
         print(f"The store has no grant of credential {name}: nothing to revoke.")
         return
+    if grant.party not in (None, party(credential)):
+        raise ConfigurationInvalid(f"the grant of credential {name} is of {grant.party}, not of the one configured now")
     url = credential.revocation_url or _revocation_endpoint(await idp.metadata(), mtls=credential.client_auth in MTLS)
     if url is not None:
         interactive.check_revoked(await idp.post(interactive.revocation_fields(grant.refresh_token), url))

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-running", action="store_true", help="of the running sidecar, or none")
     source.add_argument("--from-idp", action="store_true", help="from the IdP, whether a sidecar runs or not")
     parser.add_argument("--timeout", type=waiting_time, default=30.0, metavar="TIME", help="default: 30s")
-    parser.add_argument("--host", action="append", default=[], type=_host, help="for git-credential: only for this one")
+    parser.add_argument("--host", action="append", default=[], type=_host, help="for git-credential: its host alone")
     parser.add_argument("--username", default=None, type=_username, help=f"for git-credential (default: {GIT_USER})")
 
 
@@ -200,8 +200,10 @@ async def _first_token(credential: BrokerCredential, tasks: Tasks) -> PublishedT
     if waiting.done() and waiting.exception() is None:
         token: PublishedToken = waiting.result()
         return token
-    reason = credential.status().last_error
-    raise _owned(credential.name) if reason == StoreLocked.reason else no_token(credential.name, reason)
+    status = credential.status()
+    if status.last_error == StoreLocked.reason:
+        raise _owned(credential.name)
+    raise no_token(credential.name, status.last_error, status.last_detail)
 
 
 def _nothing_but(name: str, credential: Credential) -> dict[str, object]:

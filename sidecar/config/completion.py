@@ -30,6 +30,9 @@ INSTEAD: Final = {
 """Keys of which a credential has one: the file's takes the place of the preset's."""
 
 
+_ELSEWHERE: Final = "; docs/providers.md lists those that have, and any other is written with grant and token_url"
+
+
 def complete(configuration: Configuration | None, found: Found, environment: Mapping[str, str]) -> Configuration | None:
     """The configuration with complete credentials; errors are noted in ``found``, whose structs are replaced, too."""
     completed: dict[str, Credential] = {}
@@ -46,7 +49,7 @@ def _completed(found: Found, path: Path, credential: Credential, environment: Ma
         preset = PRESETS.get(credential.provider)
         if preset is None:
             near = did_you_mean(nearest(credential.provider, PRESETS))
-            found.fail((*path, "provider"), f"'provider': this provider has no preset{near}")
+            found.fail((*path, "provider"), f"'provider': this provider has no preset{near or _ELSEWHERE}")
             return credential
         credential = _with_preset(found, path, credential, preset, environment)
     elif credential.provider_params:

@@ -114,8 +114,10 @@ def check(found: Found) -> None:
             continue
         _grant(found, path, credential)
         _urls(found, path, credential)
+        _combinations(found, path, credential)
         _params(found, path, credential)
         _refresh(found, path, credential)
+        _basic(found, path, credential)
         _certificate_key(found, path, credential)
         _store(found, path, credential)
 
@@ -198,6 +200,16 @@ def _urls(found: Found, path: Path, credential: Credential) -> None:
         _redirect(found, (*path, "redirect_uri"), credential)
 
 
+def _combinations(found: Found, path: Path, credential: Credential) -> None:
+    """Keys that are right each, and wrong together."""
+    if credential.dialect.method == "GET" and credential.grant not in (None, "workload"):
+        why = "GET would write the request's secrets into its address: only grant: workload has none there"
+        found.note((*path, "dialect", "method"), f"'method': {why}")
+    if credential.dpop and credential.impersonation_url is not None:
+        why = "the token of 'impersonation_url' is bound to no key, and the one it is asked for with would be"
+        found.note((*path, "dpop"), f"'dpop': {why}", at_key=True)
+
+
 def _redirect(found: Found, path: Path, credential: Credential) -> None:
     """RFC 8252 section 7.3: the answer comes to this machine, by an address that no resolver decides on.
 
@@ -229,6 +241,13 @@ def _refresh(found: Found, path: Path, credential: Credential) -> None:
     if not (earliest > 0 and latest < 1) and found.is_sound((*path, "refresh")):
         message = f"at - jitter and at + jitter must lie between 0 and 1, not at {earliest:g} and {latest:g}"
         found.note((*path, "refresh"), message)
+
+
+def _basic(found: Found, path: Path, credential: Credential) -> None:
+    place = (*path, "client_id")
+    is_raw = credential.client_auth == "client_secret_basic" and credential.basic_encoding == "raw"
+    if is_raw and ":" in (credential.client_id or "") and found.is_sound(place):
+        found.note(place, "'client_id': with basic_encoding: raw it has no colon (RFC 7617 section 2)")
 
 
 def _certificate_key(found: Found, path: Path, credential: Credential) -> None:

@@ -146,7 +146,8 @@ class Endpoint:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=100),
+                # No limit: each credential has one request under way, and an IdP that hangs stops nobody else's.
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
@@ -236,7 +237,7 @@ def _translated(exc: Exception) -> TokenRequestError:
         case aiohttp.ClientConnectorDNSError():
             return TokenDNS(f"the IdP's name {exc.host} does not resolve", sent=False)
         case aiohttp.ClientConnectorError():
-            why = exc.os_error.strerror or "failed"
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else "failed"  # asyncio writes words of its own
             return TokenConnect(f"no connection to {exc.host}:{exc.port}: {why}", sent=False)
         case aiohttp.ServerDisconnectedError() | OSError():
             return TokenConnect("the IdP closed the connection before it answered")

@@ -216,7 +216,7 @@ def _json(fields: Fields, integers: tuple[str, ...]) -> bytes:
     root: dict[str, Any] = {}
     for name, text in fields:
         path = name.removesuffix("[]")
-        value: Any = int(text) if path in integers and text.isdigit() else text
+        value: Any = int(text) if path in integers and text.isascii() and text.isdigit() else text
         *outer, last = path.split(".")
         place = root
         for part in outer:

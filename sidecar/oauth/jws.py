@@ -38,7 +38,9 @@ Sign = Callable[[bytes], bytes]
 SMALLEST_RSA_BITS: Final = 2048
 """RFC 7518 section 3.3."""
 
-KEYS_KEPT: Final = 16
+KEYS_KEPT: Final = 256
+"""More than configurations have: where one goes to make room for another, each is read anew for each request, and the
+one that went between its reading in a thread and its use is read on the loop."""
 
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

@@ -199,12 +199,15 @@ async def test_a_socket_of_another_user_is_told(secret: Path, tmp_path: Path, mo
 
 @contextlib.asynccontextmanager
 async def impostor(port: int, *answers: web.Response) -> AsyncIterator[list[web.BaseRequest]]:
-    """Another server at this port, with these answers in their order."""
+    """Another server at this port, with these answers in their order, then silence."""
     seen: list[web.BaseRequest] = []
-    left = list(answers)
+    left, over = list(answers), asyncio.Event()
 
     async def handle(request: web.BaseRequest) -> web.Response:
         seen.append(request)
+        if not left:
+            await over.wait()
+            return web.Response()
         return left.pop(0)
 
     runner = web.ServerRunner(web.Server(handle))
@@ -213,6 +216,7 @@ async def impostor(port: int, *answers: web.Response) -> AsyncIterator[list[web.
     try:
         yield seen
     finally:
+        over.set()
         await runner.cleanup()
 
 
@@ -269,3 +273,10 @@ async def test_one_that_accepts_and_says_nothing_is_given_up(rig: Rig, secret: P
     with socket.create_server(("127.0.0.1", rig.port("admin"))):
         with pytest.raises(TokenTimeout, match="did not answer in time"):
             await ask(to(f"127.0.0.1:{rig.port('admin')}", secret), timeout=0.2)
+
+
+async def test_where_time_runs_out_the_trouble_that_was_told_last_is_the_reason(rig: Rig, secret: Path) -> None:
+    told = web.json_response({"last_error": "server_error"}, status=503, headers={"Retry-After": "0"})
+    async with impostor(rig.port("admin"), web.Response(text=LIST), told):
+        with pytest.raises(ServerError, match=r"(?s)orders has no token: .*\(server_error\).*next: "):
+            await ask(to(f"127.0.0.1:{rig.port('admin')}", secret), timeout=2)

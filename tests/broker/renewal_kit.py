@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.broker.breaker import Breaker
 from sidecar.broker.credential import Credential
-from sidecar.broker.idp import IdP
+from sidecar.broker.idp import IdP, party
 from sidecar.broker.renewal import Asks, Renewal
 from sidecar.broker.store import Grant, new_lineage
 from sidecar.config import model
@@ -99,6 +99,7 @@ class Rig:
             store=self.store,
             seed=SecretReference("file", str(seed)) if seed else None,
             grace_seconds=grace,
+            party=party(self.config),
             clock=self.clock,
             tasks=self.tasks,
             meters=self.meters,

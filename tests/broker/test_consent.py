@@ -55,18 +55,21 @@ async def test_a_device_waits_through_an_outage_until_the_person_agrees() -> Non
 
 def test_without_a_refresh_token_there_is_no_grant() -> None:
     clock = FakeClock()
-    idp = idp_of(model.Credential(), Endpoint(clock), clock)
+    config = model.Credential(token_url="https://idp.example.com/token", client_id="app")
+    idp = idp_of(config, Endpoint(clock), clock)
     token = Token(Secret("access"), sent_at=0.0, lifetime=3600.0)
     with pytest.raises(LoginNeeded, match="offline_access"):
-        consent.grant_of(token, idp, obtained_at=1.0)
+        consent.grant_of(token, config, idp, obtained_at=1.0)
 
 
 def test_a_grant_ends_when_its_refresh_token_does() -> None:
     clock = FakeClock()
-    idp = idp_of(model.Credential(), Endpoint(clock), clock)
+    config = model.Credential(token_url="https://idp.example.com/token", client_id="app")
+    idp = idp_of(config, Endpoint(clock), clock)
     token = Token(
         Secret("access"), sent_at=0.0, lifetime=3600.0, refresh_token=Secret("refresh"), refresh_token_lifetime=60.0
     )
-    one, other = (consent.grant_of(token, idp, obtained_at=100.0) for _ in range(2))
+    one, other = (consent.grant_of(token, config, idp, obtained_at=100.0) for _ in range(2))
     assert (one.refresh_token.reveal(), one.obtained_at, one.expires_at) == ("refresh", 100.0, 160.0)
+    assert one.party == "client app at https://idp.example.com:443"
     assert one.lineage != other.lineage

@@ -81,6 +81,14 @@ def test_a_providers_own_moment_is_the_earliest_and_not_the_same_for_all() -> No
     assert first == pytest.approx(0.3 * 3600.0)
 
 
+@pytest.mark.parametrize("wish", [1e-9, 0.001, 5.0])
+def test_a_wish_for_the_next_moment_is_not_fulfilled(wish: float) -> None:
+    soon = policy.refresh_at(WINDOW, sent_at=0.0, lifetime=3600.0, first=False, uniform=lowest, refresh_in=wish)
+    assert soon == policy.SHORTEST_WISH_SECONDS
+    short = policy.refresh_at(WINDOW, sent_at=0.0, lifetime=10.0, first=False, uniform=highest, refresh_in=wish)
+    assert short == policy.refresh_at(WINDOW, sent_at=0.0, lifetime=10.0, first=False, uniform=highest)
+
+
 def test_a_providers_own_moment_counts_for_a_token_without_end_and_not_behind_the_window() -> None:
     def planned(lifetime: float, refresh_in: float) -> float:
         return policy.refresh_at(
@@ -231,12 +239,29 @@ def test_a_retry_for_waiting_requests_counts_as_on_demand() -> None:
 def test_a_401_renews_only_a_token_that_was_good_or_is_old_and_once_in_10_seconds(
     age: float, since_last: float, accepted: bool, allowed: bool
 ) -> None:
-    assert (
-        policy.may_renew_after_unauthorized(
-            obtained_at=1000.0 - age, last_at=1000.0 - since_last, now=1000.0, accepted_before=accepted
-        )
-        is allowed
-    )
+    renewals = policy.Renewals(last_at=1000.0 - since_last, count=1)
+    assert renewals.may_follow(obtained_at=1000.0 - age, now=1000.0, accepted_before=accepted) is allowed
+
+
+def asked_in(seconds: float, *, every: float) -> int:
+    """How many renewals an upstream gets that refuses a good token this often."""
+    renewals, count, now = policy.Renewals(), 0, 0.0
+    while now < seconds:
+        if renewals.may_follow(obtained_at=now - 1.0, now=now, accepted_before=True):
+            renewals, count = renewals.with_one_at(now), count + 1
+        now += every
+    return count
+
+
+def test_an_upstream_that_takes_and_refuses_tokens_in_turns_is_renewed_for_ever_less_often() -> None:
+    assert asked_in(60.0, every=1.0) == 3  # after 0, 10 and 30 s
+    assert asked_in(86400.0, every=1.0) <= 300
+
+
+def test_ten_minutes_without_a_401_and_the_next_is_an_ordinary_one() -> None:
+    assert asked_in(86400.0, every=601.0) == 144
+    renewals = policy.Renewals(0.0, 9).with_one_at(601.0)
+    assert renewals.may_follow(obtained_at=0.0, now=611.0, accepted_before=True)
 
 
 # --- the states ------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
+import contextlib
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from sidecar.broker import renewal
-from sidecar.broker import store as store_module
+from sidecar.broker.idp import party
 from sidecar.broker.policy import State
 from sidecar.broker.store import Grant, fingerprint
 from sidecar.config.model import Limits
@@ -24,9 +24,10 @@ from sidecar.errors import (
     StoreLocked,
     StoreUnusable,
     TokenMalformed,
+    TokenRequestError,
 )
 from sidecar.oauth.dpop import ProofKey
-from sidecar.secrets import Secret
+from sidecar.secrets import Secret, SecretReference
 from sidecar.simulation.faults import Step
 from sidecar.simulation.registration import Refreshing
 from tests.broker.renewal_kit import Asked, Rig
@@ -37,17 +38,6 @@ if TYPE_CHECKING:
 
 
 LogLines = Callable[[str], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def broken_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Makes the disk refuse to be written, or take it again."""
-    rename = store_module._rename
-
-    def refuse(*paths: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    return lambda broken: monkeypatch.setattr(store_module, "_rename", refuse if broken else rename)
 
 
 # --- where a grant comes from ----------------------------------------------------------------------------------------
@@ -83,6 +73,28 @@ async def test_a_seed_begins_a_lineage_once(rig: Rig, tmp_path: Path) -> None:
     assert rig.presented[0] == seed.read_text()
     assert rig.presented[1] not in rig.presented[:1]
     assert rig.on_disk.seed == fingerprint(Secret(seed.read_text()))
+
+
+@pytest.mark.parametrize("other", [{"token_url": "https://other.example.com/token"}, {"client_id": "other"}])
+async def test_a_login_with_another_provider_or_client_is_not_presented(rig: Rig, other: dict[str, str]) -> None:
+    there = msgspec.structs.replace(rig.config, **other)
+    rig.store.write("orders", grant(rig.idp.login(), party=party(there)))
+    source = rig.source()
+    with pytest.raises(LoginNeeded, match="has a login, but it is of client"):
+        await source.fetch()
+    assert rig.presented == []
+    rig.store.write("orders", grant(rig.idp.login(), party=party(rig.config)))
+    await source.fetch()
+
+
+async def test_a_seed_for_another_provider_begins_another_lineage(rig: Rig, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    seed.write_text(token := rig.idp.login())
+    there = party(msgspec.structs.replace(rig.config, token_url="https://other.example.com/token"))
+    rig.store.write("orders", grant("canary-of-others", seed=fingerprint(Secret(token)), party=there))
+    await rig.source(seed=seed).fetch()
+    assert rig.presented == [token]
+    assert rig.on_disk.party == party(rig.config)
 
 
 async def test_another_seed_begins_another_lineage(rig: Rig, tmp_path: Path) -> None:
@@ -311,92 +323,7 @@ async def test_a_fetch_that_was_given_up_is_joined_by_the_next(rig: Rig, monkeyp
     assert len(rig.presented) == 1
 
 
-# --- a disk that fails -----------------------------------------------------------------------------------------------
-
-
-async def test_a_rotation_that_cannot_be_written_serves_from_memory_and_says_so(
-    rig: Rig, broken_disk: Callable[[bool], None], log_lines: LogLines
-) -> None:
-    rig.log_in()
-    credential = await rig.run(rig.source())
-    before = rig.on_disk
-    broken_disk(True)
-    for _ in range(2):
-        credential.request_refresh()
-        await rig.clock.settle()
-    assert len(set(rig.presented)) == 3
-    assert credential.status().state is State.FRESH
-    assert rig.on_disk == before
-    failed = log_lines("store_write_failed")
-    assert failed[0]["level"] == "error"
-    assert "No space left on device" in failed[0]["detail"]
-    await rig.clock.advance(20.0)
-    assert len(log_lines("store_write_failed")) == len(failed)
-    broken_disk(False)
-    await rig.clock.advance(5.0)
-    assert len(log_lines("store_write_recovered")) == 1
-    assert rig.on_disk != before
-    assert rig.on_disk.spent_at is None
-    credential.request_refresh()
-    await rig.clock.settle()
-    assert credential.status().state is State.FRESH
-    assert len(rig.presented) == 4
-
-
-async def test_a_grant_in_memory_gives_way_to_a_login_on_disk(rig: Rig, broken_disk: Callable[[bool], None]) -> None:
-    rig.log_in()
-    source = rig.source()
-    broken_disk(True)
-    await source.fetch()
-    assert source.watches
-    broken_disk(False)
-    login = rig.log_in()
-    await source.fetch()
-    assert rig.presented[1] == login
-    assert not source.watches
-
-
-async def test_a_write_that_is_late_does_not_overwrite_a_newer_one(
-    rig: Rig, broken_disk: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename, free = store_module._rename, threading.Event()
-
-    def late(fresh: Path, path: Path) -> None:
-        free.wait(60)
-        rename(fresh, path)
-
-    rig.log_in()
-    source = rig.source()
-    broken_disk(True)
-    await source.fetch()
-    monkeypatch.setattr(store_module, "_rename", late)
-    source.inputs_changed()
-    fetch = asyncio.ensure_future(source.fetch())
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert len(rig.presented) == 1
-    free.set()
-    await fetch
-    assert len(rig.presented) == 2
-    assert rig.on_disk.spent_at is None
-    await source.fetch()
-    assert len(set(rig.presented)) == 3
-
-
-async def test_a_seed_serves_although_it_cannot_be_kept(
-    rig: Rig, tmp_path: Path, broken_disk: Callable[[bool], None]
-) -> None:
-    seed = tmp_path / "seed"
-    seed.write_text(rig.idp.login())
-    broken_disk(True)
-    source = rig.source(seed=seed)
-    await source.fetch()
-    await source.fetch()
-    assert len(set(rig.presented)) == 2
-    broken_disk(False)
-    await source.fetch()
-    assert rig.on_disk.spent_at is None
-    assert len(set(rig.presented)) == 3
+# --- what is refused -------------------------------------------------------------------------------------------------
 
 
 async def test_a_folder_that_cannot_be_used_is_a_failure_without_a_request(rig: Rig) -> None:
@@ -430,3 +357,38 @@ async def test_the_refresh_token_beside_a_token_that_is_refused_is_kept_all_the_
         assert rig.meters.rotations.value == count
         assert rig.on_disk.spent_at is None
     assert (await source.fetch()).value.reveal() == rig.idp.issued[-1]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Step(status=200, body=json.dumps({"accessToken": "canary-second", "expires_in": 60}).encode()),
+        Step(status=401, body=b'{"error": "invalid_client"}'),
+        Step(status=503),
+        Step(fault="reset"),
+    ],
+    ids=["granted", "refused", "failed", "lost"],
+)
+async def test_the_refresh_token_of_the_first_of_two_requests_is_kept_whatever_the_second_brings(
+    rig: Rig, tmp_path: Path, second: Step
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    rig.policy(Refreshing(grace=0.0))
+    rig.store.write("orders", grant(rig.idp.login("client"), rotates=True))
+    rig.config = msgspec.structs.replace(
+        rig.config, impersonation_url=rig.idp.token_url, client_secret=SecretReference("file", str(secret))
+    )
+    granted = Step(status=200, body=json.dumps({"accessToken": "canary-first", "expires_in": 60}).encode())
+    source = rig.source()
+    rig.idp.script(Step(), granted)
+    await source.fetch()
+    rig.idp.secrets["client"].add("y")
+    secret.write_text("y")
+    rig.idp.script(Step(), second, Step(), granted)
+    with contextlib.suppress(TokenRequestError):
+        await source.fetch()
+    await source.fetch()
+    presented = [each for each in rig.presented if each is not None]
+    assert len(presented) == len(set(presented)) == 3
+    assert rig.on_disk.spent_at is None

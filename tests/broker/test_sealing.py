@@ -28,7 +28,7 @@ def keys(tmp_path: Path) -> Keys:
 
 
 def test_a_record_gives_back_its_grant(keys: Keys) -> None:
-    whole = grant(scope="a", dpop_key=Secret("{}"), seed="f", rotates=True, spent_at=1.0, expires_at=2.0)
+    whole = grant(scope="a", dpop_key=Secret("{}"), seed="f", rotates=True, spent_at=1.0, expires_at=2.0, party="p")
     assert unseal("orders", seal("orders", whole, keys), keys) == whole
 
 

@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,6 @@ from tests.broker.store_kit import grant, key_file, new_key, open_store, other_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -245,6 +245,17 @@ def test_what_is_no_successor_is_left_where_it_is(store: TokenStore, there: Gran
         assert store.read("orders") == grant("canary-new")
 
 
+def test_a_successor_waits_for_a_key_that_comes_late(store: TokenStore, tmp_path: Path) -> None:
+    left_behind(store, grant(spent_at=1.0), grant("canary-next"))
+    key = tmp_path / "store-key"
+    key.rename(tmp_path / "not-mounted-yet")
+    with pytest.raises(StoreUnusable):
+        store.own("orders")
+    (tmp_path / "not-mounted-yet").rename(key)
+    with store.own("orders"):
+        assert store.read("orders") == grant("canary-next")
+
+
 def test_half_a_successor_is_none(store: TokenStore) -> None:
     left_behind(store, grant(spent_at=1.0), grant("canary-next"))
     fresh = store.path / "orders.grant.new"
@@ -399,8 +410,12 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_remedy(
     store: TokenStore, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root writes into any folder, so the system's answer is put in its place where these tests run as root.
-    def refused(*arguments: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    really = os.open
+
+    def refused(path: Path, *arguments: Any) -> int:
+        if Path(path).is_relative_to(store.path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really(path, *arguments)
 
     store.path.chmod(0o500)
     if os.geteuid() == 0:

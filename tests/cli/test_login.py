@@ -60,13 +60,8 @@ class Desk:
     browsing: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def config(self, grant: str = "authorization_code", **changes: Any) -> model.Credential:
-        plain: dict[str, Any] = {
-            "grant": grant,
-            "client_auth": "none",
-            "client_id": "app",
-            "issuer": self.provider.issuer,
-            "scopes": ("read", "write"),
-        }
+        plain: dict[str, Any] = {"grant": grant, "client_auth": "none", "client_id": "app"}
+        plain |= {"issuer": self.provider.issuer, "scopes": ("read", "write")}
         return model.Credential(**(plain | changes))
 
     def idp(self, config: model.Credential, *, seconds: float = 5.0) -> IdP:
@@ -472,6 +467,14 @@ async def test_where_nothing_can_be_revoked_the_grant_is_forgotten_and_that_is_t
     with pytest.raises(ConfigurationInvalid, match="revocation_url"):
         await desk.revoke(desk.config())
     assert desk.store.read(NAME) is None
+
+
+async def test_what_another_provider_gave_is_shown_to_nobody_else(desk: Desk) -> None:
+    desk.store.write(NAME, stored_grant(party="client app at https://other.example.com:443"))
+    with pytest.raises(ConfigurationInvalid, match=r"other\.example\.com"):
+        await desk.revoke(desk.config())
+    assert desk.store.read(NAME) is not None
+    assert not desk.provider.received
 
 
 async def test_nothing_to_revoke_is_no_error(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

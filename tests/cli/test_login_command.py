@@ -281,10 +281,10 @@ async def test_a_port_that_the_configuration_does_not_mean_exits_with_2(files: F
     assert (code, out, "8400" in message) == (2, "", True)
 
 
-async def test_an_idp_that_cannot_be_reached_exits_with_5(files: Files) -> None:
+async def test_an_idp_that_cannot_be_reached_exits_with_5_and_the_next_step(files: Files) -> None:
     files.write(grant="authorization_code", issuer=f"http://127.0.0.1:{free_port()}", client_id="app")
-    code, out, _ = await end(await start(files, NAME))
-    assert (code, out) == (5, "")
+    code, out, message = await end(await start(files, NAME))
+    assert (code, out, "\n  next: check that the IdP is up" in message) == (5, "", True)
 
 
 async def test_a_port_that_is_taken_exits_with_8(files: Files) -> None:

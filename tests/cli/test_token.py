@@ -119,8 +119,9 @@ async def test_an_idp_that_refuses_is_6_with_the_next_step(rig: Rig) -> None:
     write(rig, credentials={"orders": rig.credential(client_secret="wrong")})
     message = failed(await run(rig, "orders", "--print"), 6)
     assert message == (
-        "credential orders has no token: The IdP does not accept the client's authentication (invalid_client)\n"
-        "  next: check client_id, client_secret, client_auth and basic_encoding"
+        "credential orders has no token: the IdP answered HTTP 401, invalid_client (invalid_client)\n"
+        "  next: check client_id and client_auth, and that the IdP knows the client_secret (then basic_encoding), "
+        "the key (then key_id, assertion_audience) or the certificate"
     )
 
 
@@ -128,7 +129,7 @@ async def test_an_idp_that_is_down_is_5_after_a_bounded_wait(rig: Rig) -> None:
     await rig.idp.stop()
     write(rig)
     message = failed(await run(rig, "orders", "--print", "--timeout", "3s"), 5)
-    assert "The IdP could not be reached (connect)" in message
+    assert f"no connection to 127.0.0.1:{rig.idp.port}: Connection refused (connect)" in message
     assert "\n  next: check that the IdP is up" in message
 
 

@@ -191,6 +191,22 @@ def test_loopback_and_metadata_services_may_speak_http(host: str, messages: Mess
     assert messages(credential(*IDP, f"token_url: http://{host}/token")) == []
 
 
+def test_a_secret_never_stands_in_an_address(messages: Messages) -> None:
+    assert messages(credential(*COMPLETE, "dialect: {method: GET}")) == [
+        "8: 'method': GET would write the request's secrets into its address: only grant: workload has none there"
+    ]
+    workload = ("grant: workload", "token_url: https://platform.example.com/token", "subject_token: env:TOKEN")
+    assert messages(credential(*workload, "dialect: {method: GET}")) == []
+
+
+def test_a_token_that_another_one_asks_for_is_bound_to_no_key(messages: Messages) -> None:
+    second = "impersonation_url: https://iam.example.com/a:generateAccessToken"
+    assert messages(credential(*COMPLETE, second, "dpop: true")) == [
+        "9: 'dpop': the token of 'impersonation_url' is bound to no key, and the one it is asked for with would be"
+    ]
+    assert messages(credential(*COMPLETE, second)) == []
+
+
 def test_an_issuer_has_no_query(messages: Messages) -> None:
     assert messages(credential(*IDP, "issuer: https://idp.example.com/?tenant=a")) == [
         "7: an issuer has no query (RFC 8414 section 2)"
@@ -231,3 +247,11 @@ def test_every_key_of_the_model_is_used_by_a_grant_or_a_client_authentication() 
 def test_every_grant_and_every_client_authentication_has_its_keys() -> None:
     assert set(typing.get_args(Grant)) == set(credential_rules.GRANTS)
     assert set(typing.get_args(ClientAuth)) == set(credential_rules.CLIENT_AUTHS)
+
+
+def test_a_colon_in_an_id_needs_its_encoding(messages: Messages) -> None:
+    lines = ("grant: client_credentials", "client_id: a:b", TOKEN_URL, "client_secret: env:S")
+    assert messages(credential(*lines)) == []
+    assert messages(credential(*lines, "basic_encoding: raw")) == [
+        "5: 'client_id': with basic_encoding: raw it has no colon (RFC 7617 section 2)"
+    ]

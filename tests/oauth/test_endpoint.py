@@ -117,6 +117,20 @@ async def test_a_broken_connection_is_a_connect_error(endpoint: Endpoint, idp: M
         await endpoint.send(request(idp.token_url), wire())
 
 
+async def test_an_idp_that_hangs_keeps_no_other_waiting(endpoint: Endpoint, idp: MockIdP, clock: FakeClock) -> None:
+    patient = wire(connect_seconds=60.0, total_seconds=60.0)
+    idp.always(Step(fault="hang"))
+    hanging = [asyncio.ensure_future(endpoint.send(request(idp.token_url), patient)) for _ in range(120)]
+    async with asyncio.timeout(60):
+        while len(idp.received) < 100:
+            await asyncio.sleep(0)
+    async with MockIdP(now=clock.now) as other:
+        assert (await endpoint.send(request(other.token_url), patient)).status in (200, 401)
+    for each in hanging:
+        each.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
 async def test_a_refused_connection_is_a_connect_error(endpoint: Endpoint, idp: MockIdP) -> None:
     await idp.stop()
     with pytest.raises(TokenConnect, match=r"127\.0\.0\.1"):

@@ -192,6 +192,12 @@ def test_a_client_secret_signs_with_hmac_only() -> None:
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
+def test_the_keys_of_many_credentials_are_all_kept() -> None:
+    text = pem(private("P-256"))
+    first = [read(text, key_id=f"many-{number}") for number in range(100)]
+    assert all(read(text, key_id=f"many-{number}") is key for number, key in enumerate(first))
+
+
 def test_a_key_is_checked_once_and_not_for_ever() -> None:
     text = pem(private("P-256"))
     first = read(text)

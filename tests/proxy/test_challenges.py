@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,3 +108,11 @@ def test_a_nonce_is_asked_for_with_the_nonce() -> None:
     assert not asks_for_nonce(response(nonce))
     assert not asks_for_nonce(response(challenge, nonce, start=b"HTTP/1.1 400 Bad Request"))
     assert not asks_for_nonce(response(b'WWW-Authenticate: Bearer error="use_dpop_nonce"', nonce))
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a ", b"a=", b'a="', b" ", b"a ="])
+def test_a_long_challenge_is_read_in_no_time(piece: bytes) -> None:
+    line = (b"WWW-Authenticate: Bearer " + piece * 65536)[:65000]
+    began_at = time.process_time()
+    assert not token_was_refused(response(line))
+    assert time.process_time() - began_at < 1.0  # quadratic: 46 s
