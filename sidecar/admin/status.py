@@ -86,7 +86,7 @@ class StatusReport:
             "name": status.name,
             "provider": config.provider,
             "grant": config.grant,
-            "from": config.token_url or config.issuer or config.token_file or " ".join(config.command[:1]),
+            "from": _source(config),
             "state": status.state.value,
             "usable": status.usable,
             "generation": status.generation,
@@ -180,6 +180,12 @@ class StatusReport:
         if at is None or not math.isfinite(at):
             return None
         return round(self._clock.wall() + (at - self._clock.now()), 1)
+
+
+def _source(config: model.Credential) -> str:
+    """Where its tokens come from; an address without its query, which may hold a key."""
+    where = config.token_url or config.issuer or config.token_file
+    return where.partition("?")[0] if where else " ".join(config.command[:1])
 
 
 def _gauges(meters: CredentialMeters) -> Json:

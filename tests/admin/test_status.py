@@ -111,3 +111,14 @@ async def test_a_token_that_never_ends_has_no_window(stage: Stage, tmp_path: Pat
     token = card(stage)["token"]
     assert (token["expires_at"], token["window"], token["refresh_at"]) == (None, [None, None], None)
     assert token["fingerprint"] is None  # too short to have one
+
+
+async def test_where_tokens_come_from_is_told_without_what_may_be_a_key(stage: Stage) -> None:
+    url = f"{stage.idp.token_url}?key=canary"
+    for config, source in (
+        (model.Credential(grant="client_credentials", token_url=url, client_auth="none", client_id="a"), url[:-11]),
+        (model.Credential(grant="exec", command=("/usr/bin/tool", "--password", "canary")), "/usr/bin/tool"),
+        (model.Credential(grant="static", token_file="/run/token"), "/run/token"),
+    ):
+        await stage.broker.apply({"orders": config}, model.Limits())
+        assert card(stage)["from"] == source

@@ -42,6 +42,7 @@ class Scene:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     admin_port: int = field(default_factory=free_port)
+    grant: str = "device_code"
 
     @property
     def url(self) -> str:
@@ -51,7 +52,12 @@ class Scene:
         for name in STATES:
             provider = MockIdP(ttl=LIFETIMES.get(name, 3600.0), scopes=frozenset({f"{name}.read"}), jwt="ES256")
             self.providers[name] = await self.stack.enter_async_context(provider)
-        app = Client(auth=frozenset({"none"}), redirect_uris=("http://127.0.0.1/cb",), refreshing=Refreshing())
+        app = Client(
+            auth=frozenset({"none"}),
+            redirect_uris=("http://127.0.0.1/callback",),
+            any_loopback_port=True,
+            refreshing=Refreshing(),
+        )
         self.providers["repository"].register("app", app)
         self.providers["repository"].device_interval = 0.05
         return self
@@ -60,12 +66,16 @@ class Scene:
         self.hold.set()
         await self.stack.aclose()
 
+    def log_in_by_link(self) -> None:
+        """Let the credential that needs a login be one that a browser comes back for."""
+        self.grant = "authorization_code"
+
     def configuration(self, **changes: Any) -> dict[str, Any]:
         (self.rig.folder / "admin").write_text(ADMIN + "\n")
         key_file(self.rig.folder)
         credentials = {name: self._credential(name) for name in STATES}
         credentials["repository"] = {
-            "grant": "device_code",
+            "grant": self.grant,
             "client_auth": "none",
             "client_id": "app",
             "issuer": self.providers["repository"].issuer,

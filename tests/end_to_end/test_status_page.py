@@ -20,6 +20,8 @@ from tests.end_to_end.pages import Page
 from tests.end_to_end.status_scene import ADMIN, STATES, Scene
 from tests.end_to_end.waiting import until
 from tests.proxy.conftest import pytest_asyncio_loop_factories, rig, trust  # noqa: F401 - fixtures
+from tests.proxy.raw_client import get
+from tests.proxy.rig import API
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -148,6 +150,27 @@ async def test_the_keyboard_reaches_every_action_and_the_token_stays_in_the_page
     assert page.complaints == []
 
 
+async def test_a_link_to_the_provider_comes_back_and_the_page_goes_on(scene: Scene, page: Page) -> None:
+    provider = scene.providers["repository"]
+    scene.log_in_by_link()
+    await scene.start()
+    await until(lambda: scene.state("repository") == "login_needed", "somebody has to log in")
+    await look(scene, page)
+    await page.evaluate("document.querySelector('#token').focus()")
+    await page.type(ADMIN)
+    await page.press("Enter")
+    await page.evaluate("[...document.querySelectorAll('.log-in')].find(button => !button.hidden).click()")
+    await page.until("document.querySelector('.login a') !== null")
+    address = await page.evaluate("document.querySelector('.login a').href")
+    assert address.startswith(provider.issuer)
+    await page.open(address)
+    await page.evaluate("document.querySelector('button[value=approve]').click()")
+    await page.until("document.body.innerText.includes('The answer has arrived')")
+    await page.open(scene.url)
+    await page.until(f"{state_of('repository')} === 'fresh'")
+    assert [each for each in page.complaints if scene.url in each] == []
+
+
 async def test_a_wrong_token_is_said_and_forgotten(scene: Scene, page: Page) -> None:
     await scene.start()
     await look(scene, page)
@@ -235,10 +258,18 @@ async def test_many_credentials_and_routes_leave_the_browser_time(
     assert len(sidecar.metrics) <= 100 + 50 * 30 + 80 * 30
     await page.open(scene.url)
     await page.until("document.querySelectorAll('.card').length === 30")
-    await page.evaluate("new Promise(done => setTimeout(done, 2000))")
-    before = await page.busy_seconds()
-    await page.evaluate("new Promise(done => setTimeout(done, 5000))")
-    busy = (await page.busy_seconds() - before) / 5
+    client = await scene.rig.client()
+    seconds, before = 6, 0.0
+    for second in range(seconds + 1):
+        if second == 1:  # the first one is spent on drawing it all
+            before = await page.busy_seconds()
+        for number in range(30):
+            await client.ask(get(f"http://{API}/{number}/"))
+        for credential in sidecar.broker.credentials()[::3]:
+            credential.request_refresh()
+        await page.evaluate("new Promise(done => setTimeout(done, 1000))")
+    busy = (await page.busy_seconds() - before) / seconds
+    assert page.complaints == []
     record_property("busy_ms_a_second", f"{busy * 1000:.1f}")
     sys.stderr.write(f"30 credentials and 30 routes: {busy * 1000:.1f} ms of the browser's main thread a second\n")
 
