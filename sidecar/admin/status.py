@@ -16,6 +16,7 @@ from sidecar.admin.claims import fingerprint, shown_claims
 from sidecar.admin.rates import Window
 from sidecar.broker import policy
 from sidecar.broker.report import NEXT_STEPS
+from sidecar.proxy.authority import DEFAULT_PORTS
 from sidecar.telemetry.metrics import UNMATCHED
 from sidecar.telemetry.redaction import Redactor, escape
 
@@ -197,10 +198,12 @@ def _gauges(meters: CredentialMeters) -> Json:
 
 
 def _place(route: Route) -> Json:
+    scheme = "https" if route.tls else "http"
+    port = "" if route.port == DEFAULT_PORTS[scheme] else f":{route.port}"
     flags = {"intercept": route.intercept, "plain upstream": not route.tls, "fails open": route.fail_open}
     return {
         "name": route.label,
-        "to": f"{'https' if route.tls else 'http'}://{'*.' if route.suffix else ''}{route.host}:{route.port}",
+        "to": f"{scheme}://{'*.' if route.suffix else ''}{route.host}{port}",
         "paths": [path.decode("latin-1") for path in route.paths],
         "methods": sorted(method.decode("latin-1") for method in route.methods),
         "credential": route.credential.name,
