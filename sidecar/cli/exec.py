@@ -369,7 +369,7 @@ async def _ask_for_one(credential: Credential) -> None:
 
 def _no_tokens(missing: Sequence[Status]) -> SidecarError:
     """One error for all of them: the worst one's, with everybody's reason and next step."""
-    errors = [no_token(each.name, each.last_error) for each in missing]
+    errors = [no_token(each.name, each.last_error, each.last_detail) for each in missing]
     worst = max(errors, key=lambda error: error.exit_code)
     if len(errors) == 1:
         return worst

@@ -186,7 +186,8 @@ def _failures(look: Look, coloured: bool, width: int | None) -> Iterator[str]:
         if each.get("last_error"):
             name, error = _printable(each.get("name")), _printable(each.get("last_error"))
             yield ""
-            yield _painted(_cut(f"{name}: {error}", width), _RED, coloured)
+            detail = f": {_printable(each['last_detail'])}" if each.get("last_detail") else ""
+            yield _painted(_cut(f"{name}: {error}{detail}", width), _RED, coloured)
             if each.get("next"):
                 yield _cut(f"  next: {_printable(each.get('next'))}", width)
 

@@ -339,7 +339,7 @@ async def test_a_refusal_ends_it_at_once_with_6_its_reason_and_the_next_step(rig
     message = done.stderr.splitlines()[-2:]
     assert message[0].startswith("sidecar: credential orders has no token:")
     assert "(invalid_client)" in message[0]
-    assert message[1].startswith("  next: check client_id, client_secret")
+    assert message[1].startswith("  next: check client_id")
     assert not (tmp_path / "begun").exists()
 
 

@@ -67,7 +67,7 @@ async def test_a_credential_without_a_token_that_somebody_has_to_mend_exits_with
     await until(lambda: rig.orders.status().last_error is not None, "it is refused")
     done = await run(rig)
     assert done.returncode == 6
-    assert "orders: invalid_client\n  next: check client_id" in done.stdout
+    assert "orders: invalid_client: the IdP answered HTTP 401, invalid_client\n  next: check client_id" in done.stdout
 
 
 async def test_a_credential_without_a_token_for_a_reason_that_passes_exits_with_5(rig: Rig) -> None:

@@ -23,6 +23,7 @@ ORDERS: Final[dict[str, Any]] = {
     "refreshing": False,
     "consecutive_failures": 0,
     "last_error": None,
+    "last_detail": None,
     "next": None,
 }
 BILLING: Final[dict[str, Any]] = ORDERS | {
@@ -34,6 +35,7 @@ BILLING: Final[dict[str, Any]] = ORDERS | {
     "next_attempt_at": "2026-11-28T12:00:12Z",
     "consecutive_failures": 4,
     "last_error": "invalid_client",
+    "last_detail": "the IdP said no",
     "next": "check client_id",
 }
 
@@ -54,7 +56,7 @@ def test_the_table_and_below_it_what_failed_with_its_next_step() -> None:
         "orders      fresh    yes              3     41m 12s       28m 0s         0",
         "billing     failing  no               0           -          12s         4",
         "",
-        "billing: invalid_client",
+        "billing: invalid_client: the IdP said no",
         "  next: check client_id",
     ]
 
@@ -123,7 +125,11 @@ def test_what_is_long_ends_at_the_edge_of_the_terminal() -> None:
 
 def test_nothing_that_was_said_moves_the_cursor() -> None:
     evil = "a\x1b[2J\r\nb\u202e"
-    text = "\n".join(shown(BILLING | {"name": evil, "state": evil, "next": evil, "last_error": evil}, trouble=evil))
+    text = "\n".join(
+        shown(
+            BILLING | {"name": evil, "state": evil, "next": evil, "last_error": evil, "last_detail": evil}, trouble=evil
+        )
+    )
     assert "\x1b" not in text
     assert "\r" not in text
     assert "a?[2J??b?" in text
