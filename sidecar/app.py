@@ -427,6 +427,7 @@ class Sidecar:
         if self.gateway.access_log is not None:
             self.gateway.access_log.close()
         self.log.info("stopped")
+        log.keep_lines(False)
 
     async def _close_sockets(self) -> None:
         for listener in (*self.listeners, *self._retired):

@@ -344,6 +344,7 @@ def test_logging_imports_no_console_library_though_it_is_installed(tmp_path: Pat
 
 def test_lines_are_kept_while_they_are_wanted_and_without_what_became_a_secret() -> None:
     configure("info")
+    keep_lines(False)
     get_logger("test").info("before")
     keep_lines(True)
     get_logger("test").info("during", detail="canary-not-yet-a-secret")
@@ -357,6 +358,7 @@ def test_lines_are_kept_while_they_are_wanted_and_without_what_became_a_secret()
 
 def test_only_the_last_lines_are_kept() -> None:
     configure("info")
+    keep_lines(False)
     keep_lines(True)
     for number in range(KEPT_LINES + 5):
         get_logger("test").info("counted", number=number)
