@@ -26,7 +26,6 @@ from urllib.parse import parse_qsl, unquote
 
 from sidecar.admin import access, support_bundle
 from sidecar.admin.event_stream import EventStreams
-from sidecar.admin.logins import Logins
 from sidecar.admin.page_server import Answer, PageServer, Request
 from sidecar.admin.static_page import HARDENED, HTML, NOTHING, message_page, status_page
 from sidecar.admin.status import StatusReport
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from sidecar.admin.facts import Facts
+    from sidecar.admin.logins import Logins
     from sidecar.admin.page_server import Stream
     from sidecar.broker.broker import Broker
     from sidecar.broker.credential import Credential, PublishedToken
@@ -120,7 +120,7 @@ class AdminServer(PageServer):
         self._facts = facts
         self._clock = clock
         self._report = StatusReport(broker=broker, metrics=metrics, clock=clock, facts=facts)
-        self._logins = Logins(broker=broker, clock=clock, tasks=tasks)
+        self._logins: Logins | None = None
         self.events = EventStreams(self.snapshot, clock=clock, tasks=tasks)
         self._told_at = -math.inf
         self._untold = 0
@@ -131,9 +131,9 @@ class AdminServer(PageServer):
         head = request.head
         try:
             known = access.own_hosts(self.bind.host, request.local_host)
-            if head.method == b"GET" and self._logins.awaited(head):
+            if head.method == b"GET" and self._logins is not None and self._logins.awaited(head):
                 access.check_source(head, known, linked=True)
-                return self._take_login(head)
+                return self._take_login(head, self._logins)
             path = head.target.partition(b"?")[0]
             access.check_source(head, known, linked=path == b"/")  # runbooks link there, and it holds no data
             asked = _asked(head)
@@ -157,7 +157,7 @@ class AdminServer(PageServer):
         snapshot = self._report.snapshot()
         snapshot["about"]["writable"] = self.token is not None
         for card in snapshot["credentials"]:
-            card["login_state"] = self._logins.state(card["name"])
+            card["login_state"] = None if self._logins is None else self._logins.state(card["name"])
         return snapshot
 
     def _show(self, asked: _Asked) -> Answer | Stream:
@@ -184,11 +184,11 @@ class AdminServer(PageServer):
             raise BadRequest(str(exc)) from exc
         return as_json(explain(self._facts.configuration, question))
 
-    def _take_login(self, head: RequestHead) -> Answer:
+    def _take_login(self, head: RequestHead, logins: Logins) -> Answer:
         """The page that a browser ends on; how the login went is seen on the status page."""
         fields = (f"Content-Security-Policy: {NOTHING}", *HARDENED)
         try:
-            self._logins.take(head)
+            logins.take(head)
         except BadRequest as error:
             return Answer(400, message_page("Refused", f"{error.detail[0].upper()}{error.detail[1:]}."), HTML, fields)
         said = "You may close this window; the status page says how it went."
@@ -212,6 +212,10 @@ class AdminServer(PageServer):
                 return self._give(credential, fresh=("fresh", "true") in parse_qsl(asked.query))
 
     async def _log_in(self, name: str, authority: bytes) -> Answer:
+        from sidecar.admin.logins import Logins  # only whoever logs in here pays for Authlib
+
+        if self._logins is None:
+            self._logins = Logins(broker=self._broker, clock=self._clock, tasks=self._tasks)
         try:
             return _json(200, await self._logins.begin(name, authority))
         except SidecarError as error:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Final, NamedTuple
 
 HTML: Final = "text/html; charset=utf-8"
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 @cache
 def status_page() -> Page:
     """Read once: it comes with the code."""
-    body = resources.files("sidecar.admin").joinpath("page.html").read_bytes()
+    body = Path(__file__).with_name("page.html").read_bytes()
     return Page(body, policy_of(body.decode()))
 
 
