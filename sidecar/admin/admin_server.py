@@ -45,7 +45,9 @@ from sidecar.errors import (
 )
 from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
 from sidecar.proxy.explaining import as_json, explain
+from sidecar.proxy.peer import source_of
 from sidecar.proxy.question import ask
+from sidecar.telemetry.abuse import Kind
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ class AdminServer(PageServer):
             asked = _asked(head)
             if head.method != b"POST":
                 return self._show(asked)
-            self._let_in(head)
+            self._let_in(request)
             return self._bundle() if asked.what == "support-bundle" else self._act(asked, head)
         except SidecarError as error:
             return self._problem(error)
@@ -275,7 +277,7 @@ class AdminServer(PageServer):
 
     # --- who may ---
 
-    def _let_in(self, head: RequestHead) -> None:
+    def _let_in(self, request: Request) -> None:
         """Check the token as it stands now: a rotated one counts at once.
 
         Raises:
@@ -289,8 +291,11 @@ class AdminServer(PageServer):
             self._tell_refusal("admin_token_unusable", detail=exc.detail, reference=str(self.token))
             raise AdminReadOnly("the admin token cannot be used now: the log says why") from None
         try:
-            access.check_token(head, token)
+            access.check_token(request.head, token)
         except AdminTokenRefused as error:
+            if request.head.authorization:
+                source = source_of(request.transport, self.name)
+                self._metrics.abuse.note(Kind.ADMIN_TOKEN, source, self._clock.now())
             self._tell_refusal("admin_token_refused", detail=error.detail)
             raise
 

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import SidecarError, TerminalTokenError
+from sidecar.telemetry.abuse import Kind, Source
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ class Report:
         """An attempt failed; an error where somebody has to act or nothing is usable, else a warning."""
         now = self._clock.now()
         self.meters.consecutive_failures.value = trouble.failures
-        tell = log.error if isinstance(error, TerminalTokenError) or usable_until <= now else log.warning
+        terminal = isinstance(error, TerminalTokenError)
+        if terminal:
+            self.meters.abuse.note(Kind.TOKEN_REQUESTS, Source(self._name), now)
+        tell = log.error if terminal or usable_until <= now else log.warning
         tell(
             "token_refresh_failed",
             credential=self._name,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.pool import UpstreamPool
     from sidecar.proxy.routing import Route, RoutingTable
     from sidecar.runtime import Clock, Tasks
+    from sidecar.telemetry.abuse import Source
     from sidecar.telemetry.access_log import AccessLog
     from sidecar.telemetry.metrics import Metrics, RouteMeters
     from sidecar.telemetry.recent import RecentRequests
@@ -184,15 +185,25 @@ class Gateway:
             generation=published.generation if published is not None else None,
         )
 
-    def count_denied(self, error: Denied) -> None:
-        """Count a refusal by its reason."""
-        self.metrics.denied[error.reason].value += 1
+    def count_denied(self, error: Denied, source: Source | None = None, host: bytes = b"") -> None:
+        """Count a refusal by its reason, and against who was refused: many of them are a burst.
 
-    def note_refusal(self, error: SidecarError, head: RequestHead | None) -> None:
-        """Keep a request that got no exchange among the last ones; what has no head is none."""
+        Args:
+            source: the client; None where a refusal says nothing about one.
+            host: what it was for.
+        """
+        self.metrics.denied[error.reason].value += 1
+        if source is not None:
+            self.metrics.abuse.denied(error, source, self.now(), host)
+
+    def refused(self, meters: RouteMeters, error: SidecarError, head: RequestHead | None) -> None:
+        """Tell of a request that got no exchange, and keep it among the last ones; what has no head is none."""
+        self.complain(meters, error)
         if self.recent is not None and head is not None:
-            label, host, target = self.generation.unmatched_meters.label, head.host or b"", head.target[:KEPT_BYTES]
-            self.recent.note((perf_counter(), 0.0, head.method, label, host, target, error.status, "", 0, error.reason))
+            host, target = head.host or b"", head.target[:KEPT_BYTES]
+            self.recent.note(
+                (perf_counter(), 0.0, head.method, meters.label, host, target, error.status, "", 0, error.reason)
+            )
 
     def complain(self, meters: RouteMeters, error: SidecarError) -> None:
         """Log a failed request, at most once per route and reason in a while, with how many were left out."""

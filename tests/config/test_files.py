@@ -145,3 +145,17 @@ def test_the_admin_token_is_a_secret_like_the_others(tmp_path: Path) -> None:
         SecretMissing, match=r"admin\.token: env:ABSENT_ADMIN_TOKEN: the environment variable is not set"
     ):
         load.missing_secrets(load.parse(text, "config.yaml"))
+
+
+def test_references_are_told_by_name_or_by_their_place_in_the_file() -> None:
+    text = VALID.replace("6180", "6180\n    auth: {proxy_password: env:PASSWORD}")
+    configuration = load.parse(text, "config.yaml")
+
+    assert [key for key, _ in files.references(configuration)] == [
+        "listeners.egress.auth.proxy_password",
+        "credentials.orders.client_secret",
+    ]
+    assert [path for path, _ in files.located_references(configuration)] == [
+        ("listeners", 0, "auth", "proxy_password"),
+        ("credentials", "orders", "client_secret"),
+    ]
