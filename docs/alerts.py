@@ -126,7 +126,7 @@ CAUSES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "cannot_bind": ("another process has the port", "a socket's folder that cannot be written"),
     },
     "Admin": {
-        "login_failed": ("the IdP refuses the client or its scopes", "it cannot be reached", "the store has no good key"),
+        "login_failed": ("the IdP refuses the client or its scopes, or is down", "the store has no good key"),
     },
 }  # fmt: skip
 """The likeliest first. Where a reason has none here, whoever sent the request has to correct it."""
