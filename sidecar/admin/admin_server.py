@@ -9,10 +9,13 @@
     POST /v1/credentials/NAME/refresh        ask for a fresh one, without waiting for it
     POST /v1/credentials/NAME/login          begin a login, and say what the person has to do
     POST /v1/support-bundle                  an archive to send along with a question
+    POST /v1/simulation/NAME/expire          take its token to be at its end now
+    POST /v1/simulation/NAME/revoke-token    drop its token, without the grace of ``stale_for``
 
-Decides what each address answers, and that whatever is more than looking needs the token of the configuration: without
-one there the API is read-only. Leaves who may ask to ``access``, sockets and bounds to ``page_server``, and tokens to
-the broker. Every token that leaves is a line in the log, without the token.
+The last two are there only with ``simulation.enabled``. Decides what each address answers, and that whatever is more
+than looking needs the token of the configuration: without one there the API is read-only. Leaves who may ask to
+``access``, sockets and bounds to ``page_server``, and tokens to the broker. Every token that leaves is a line in the
+log, without the token; so is every one that ends on command.
 """
 
 from __future__ import annotations
@@ -96,6 +99,9 @@ class AdminServer(PageServer):
         facts: what else there is to tell.
         clock: the broker's.
         tasks: owns the background work of the server.
+
+    Attributes:
+        simulation: tokens may be expired on command (``simulation.enabled``).
     """
 
     name = "admin"
@@ -117,6 +123,7 @@ class AdminServer(PageServer):
     ) -> None:
         super().__init__(bind, tasks=tasks)
         self.token = token
+        self.simulation = False
         self._broker = broker
         self._metrics = metrics
         self._facts = facts
@@ -139,6 +146,8 @@ class AdminServer(PageServer):
             path = head.target.partition(b"?")[0]
             access.check_source(head, known, linked=path == b"/")  # runbooks link there, and it holds no data
             asked = _asked(head)
+            if asked.what in _SIMULATED and not self.simulation:
+                raise NotFound("nothing is simulated here: the configuration does not say simulation.enabled: true")
             if head.method != b"POST":
                 return self._show(asked)
             self._let_in(request)
@@ -210,6 +219,8 @@ class AdminServer(PageServer):
                 return _json(202, self._status(credential))
             case "login":
                 return self._log_in(credential.name, head.host or b"")
+            case "expire" | "revoke-token":
+                return self._simulate(credential, asked.what)
             case _:
                 return self._give(credential, fresh=("fresh", "true") in parse_qsl(asked.query))
 
@@ -238,6 +249,11 @@ class AdminServer(PageServer):
         log.info("support_bundle_given", size=len(raw))
         disposition = f'Content-Disposition: attachment; filename="{name}.zip"'
         return Answer(200, raw, support_bundle.ZIP, (*_HARDENED, disposition))
+
+    def _simulate(self, credential: Credential, action: str) -> Answer:
+        had_token = credential.expire_now(grace=action == "expire")
+        log.warning("token_expired_on_command", credential=credential.name, action=action, had_token=had_token)
+        return _json(202, self._status(credential))
 
     async def _give(self, credential: Credential, *, fresh: bool) -> Answer:
         try:
@@ -389,7 +405,8 @@ _LOOKS: Final = {
     "/v1/explain": "explain",
     "/v1/credentials": "list",
 }
-_ACTIONS: Final = frozenset({"token", "refresh", "login"})
+_SIMULATED: Final = frozenset({"expire", "revoke-token"})
+_ACTIONS: Final = {"credentials": frozenset({"token", "refresh", "login"}), "simulation": _SIMULATED}
 
 
 def _asked(head: RequestHead) -> _Asked:
@@ -406,7 +423,7 @@ def _asked(head: RequestHead) -> _Asked:
     if parts == ["", "v1", "support-bundle"]:
         _allow(head, "POST")
         return _Asked("support-bundle")
-    if len(parts) == 5 and parts[:3] == ["", "v1", "credentials"] and parts[3] and parts[4] in _ACTIONS:
+    if len(parts) == 5 and parts[:2] == ["", "v1"] and parts[3] and parts[4] in _ACTIONS.get(parts[2], ()):
         _allow(head, "POST")
         return _Asked(parts[4], unquote(parts[3], errors="replace"), query)
     raise NotFound(
