@@ -8,7 +8,8 @@ time, random or os, so they can be read and tested as plain functions.
 errors            o     one tree; each leaf says its reason word, whose fault, retryable, HTTP status
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
-telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction
+telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction; ``tracing`` the
+                        switch of ``spans``, which alone knows OpenTelemetry; ``trace_context`` o whose child they are
 config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
                         in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files

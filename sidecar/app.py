@@ -33,6 +33,7 @@ from sidecar.runtime import Clock, SystemClock, Tasks, Trimmer, Uniform, uniform
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
+from sidecar.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +87,10 @@ class Sidecar:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(self._crashed)
         self._own_sockets = OwnSockets()
-        self.broker = Broker(clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks)
+        self.tracing = Tracing()
+        self.broker = Broker(
+            clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks, tracing=self.tracing
+        )
         self.health = Health(self.broker)
         resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
         self.gateway = Gateway(
@@ -96,6 +100,7 @@ class Sidecar:
             tasks=self._tasks,
             clock=self._clock,
             loop_time=self._loop.time,
+            tracing=self.tracing,
         )
         self.listeners: list[Listener] = []
         self._retired: list[Listener] = []
@@ -109,11 +114,15 @@ class Sidecar:
         """Bind everything, then serve.
 
         Raises:
-            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more.
+            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more, or there
+                is no tracing here.
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
         read_once = ReadOnce.of(configuration, self._clock)
+        if configuration.tracing.enabled:
+            self.tracing.prepare()
+            self.tracing.switch(True)  # before the first token is asked for
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         if configuration.admin is not None:
@@ -204,6 +213,7 @@ class Sidecar:
             listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
+        self.tracing.switch(configuration.tracing.enabled)
         self.configuration = configuration
 
     def _route(self, config: model.Route) -> Route:
@@ -251,6 +261,8 @@ class Sidecar:
             configuration = await asyncio.to_thread(load.load, path)
             self._watched.take_in(files.read_once(configuration))
             read_once = await asyncio.to_thread(see_secrets, configuration, self._clock)
+            if configuration.tracing.enabled:
+                await asyncio.to_thread(self.tracing.prepare)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
@@ -417,6 +429,7 @@ class Sidecar:
         self.gateway.pool.close()
         if self.gateway.access_log is not None:
             self.gateway.access_log.close()
+        await self.tracing.close()
         self.log.info("stopped")
 
     async def _close_sockets(self) -> None:

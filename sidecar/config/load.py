@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import completion, document, interception, rules, walker
-from sidecar.config.files import missing_secrets, refuse_unreadable
+from sidecar.config.files import missing_secrets, refuse_uninstalled, refuse_unreadable
 from sidecar.config.problems import ConfigurationErrors, Problems, Span
 from sidecar.config.shapes import keys_without_secrets
 
@@ -49,7 +49,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     Args:
         text: the YAML.
         filename: what errors call it.
-        check_files: also see whether the CA files it names can be used.
+        check_files: also see whether the CA files and packages it names can be used.
 
     Raises:
         ConfigurationErrors: it cannot be used; carries every error with its place.
@@ -67,6 +67,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     if check_files:
         refuse_unreadable(found)
         interception.refuse_unusable(found)
+        refuse_uninstalled(found)
     if problems or configuration is None:
         raise problems.error(source.frame)
     return configuration
