@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import providers
+from docs import alerts, providers
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.cli.client_settings import CLIENTS
@@ -32,6 +33,7 @@ from sidecar.errors import (
     UpstreamError,
     leaves,
 )
+from sidecar.preflight.kinds import Kind, Stage
 from sidecar.telemetry.metrics import PREFIX, Metrics
 
 if TYPE_CHECKING:
@@ -200,6 +202,24 @@ def _who(kind: type[SidecarError]) -> tuple[str, str]:
     return code(kind.reason), FAULTS[kind.fault.value]
 
 
+def runbook(family: alerts.Family, *roots: type[SidecarError]) -> str:
+    """What to do about each of these reasons at night."""
+    return alerts.entries(family, [(leaf, _remedy(leaf)) for root in roots for leaf in leaves(root)])
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checks(stage: Stage) -> str:
+    """Everything that a stage of ``sidecar check`` can find."""
+    rows = [
+        (code(kind.id), facts.severity.value, str(facts.exit_code or ""), facts.meaning, facts.remedy)
+        for kind in Kind
+        if (facts := kind.facts).stage is stage
+    ]
+    return table(["id", "severity", "exit code", "what it says", "what to do"], rows)
+
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 _LIMIT: Final = re.compile(r"^  (\w+): (\S+) # \(default\) (.+)$", re.MULTILINE)
@@ -245,12 +265,25 @@ PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "token-requests": token_requests,
         "exit-codes": exit_codes,
     },
+    "docs/reference/checks.md": {stage.value: partial(checks, stage) for stage in Stage},
     "docs/reference/configuration.md": {"limits": limits, "not-yet": not_yet},
+    "docs/runbooks/README.md": {"alerts": alerts.index},
+    "docs/runbooks/reasons.md": {
+        "token-requests": partial(runbook, alerts.TOKEN_REQUESTS, TokenRequestError),
+        "upstreams": partial(runbook, alerts.UPSTREAMS, UpstreamError),
+        "answers": partial(runbook, alerts.ANSWERS, TokenUnavailable, Overloaded, InternalError, Denied, ClientError),
+        "start": partial(runbook, alerts.STARTUP, StartupError),
+        "admin": partial(runbook, alerts.ADMIN, AdminError),
+    },
 }
+WHOLE: Final[dict[str, Callable[[], str]]] = {"deploy/prometheus/prometheusrule.yaml": alerts.prometheus_rule}
+"""Files that nobody writes by hand."""
 
 
 def render(name: str) -> str:
-    """A page as it should be."""
+    """A page, or a file, as it should be."""
+    if name in WHOLE:
+        return WHOLE[name]()
     page = (ROOT / name).read_text()
     for part, generate in PAGES[name].items():
         page = between_marks(page, part, generate())
@@ -259,10 +292,10 @@ def render(name: str) -> str:
 
 def main() -> int:
     """Write what changed."""
-    for name in PAGES:
+    for name in (*PAGES, *WHOLE):
         path = ROOT / name
         page = render(name)
-        if page != path.read_text():
+        if not path.exists() or page != path.read_text():
             path.write_text(page)
             print(f"{name}: updated")
     return 0

@@ -8,8 +8,9 @@ time, random or os, so they can be read and tested as plain functions.
 errors            o     one tree; each leaf says its reason word, whose fault, retryable, HTTP status
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
-telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction; ``tracing`` the
-                        switch of ``spans``, which alone knows OpenTelemetry; ``trace_context`` o whose child they are
+telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction;
+                        ``abuse`` o bursts; ``tracing`` the switch of ``spans``, which alone knows OpenTelemetry,
+                        ``trace_context`` o whose child they are
 config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
                         in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed; ``local_ca`` the CA of interception as files
@@ -37,6 +38,9 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
                         Beside it ``echo``, an API that wants its tokens, and ``certificates``
 read_once               what is read with the configuration and has to stand before anything is served
+preflight/              ``sidecar check``: ``kinds`` o of ``findings`` o, and its stages: ``offline`` by its ``lints``,
+                        ``online`` the others: ``network`` by ``dialling``, ``live``, ``probe``; ``subject`` is what is
+                        checked, ``jobs`` runs what takes time, ``checkup`` all of it; ``formats`` tells it
 app                     the composition root: configuration in, running generation out; swaps it on reload
 cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
                         that commands share; ``client_settings``, what a client's environment says; and

@@ -17,9 +17,10 @@ from sidecar import __version__
 from sidecar.admin.admin_server import AdminServer
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import advice, files, load
+from sidecar.config import files, load
 from sidecar.config.reload import Watched, watch
 from sidecar.errors import InternalError, SidecarError
+from sidecar.preflight.offline import advice
 from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
@@ -246,8 +247,9 @@ class Sidecar:
 
     def _warn(self, configuration: Configuration) -> None:
         """Say what is allowed and yet worth a look."""
-        for sentence in advice.warnings(configuration):
-            self.log.warning("configuration_advice", detail=sentence)
+        for finding in advice(configuration):
+            told = {"finding": finding.kind.id, "detail": finding.sentence, "next": finding.next_step}
+            self.log.warning("configuration_advice", **told)
 
     # --- reload ---
 
@@ -447,6 +449,7 @@ class Sidecar:
             # What a retired listener still serves has its deadlines like everything else.
             self._retired = [listener for listener in self._retired if listener.holders]
             sweep(self.gateway, [*self.listeners, *self._retired])
+            self.metrics.abuse.sweep(self._clock.now())
             trimmer.look(self._loop.time(), self._served())
 
     def _crashed(self, task: str, error: BaseException) -> None:

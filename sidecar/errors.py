@@ -110,6 +110,8 @@ class Denied(SidecarError):
 
     fault = Fault.OPERATOR
     status = 403
+    is_attempt = True
+    """False: nothing was tried, a client only asked what it has to bring."""
 
 
 class TargetUnmatched(Denied):
@@ -138,6 +140,10 @@ class OriginForeign(Denied):
 class ProxyAuthRequired(Denied):
     reason, title, status = "proxy_auth_required", "The proxy wants its password", 407
     fault = Fault.CLIENT
+
+    def __init__(self, detail: str, *, is_attempt: bool = False) -> None:
+        super().__init__(detail)
+        self.is_attempt = is_attempt
 
 
 class KeyRefused(Denied):

@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "read_once", "app", "cli"),
+    *("simulation", "read_once", "preflight", "app", "cli"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 
@@ -49,10 +49,10 @@ SANS_IO: Final = frozenset(
             "oauth/dpop",
         ),
         *("oauth/jws", "oauth/assertion", "oauth/interactive"),
-        *("broker/policy", "broker/breaker"),
+        *("telemetry/abuse", "broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges", "proxy/question", "proxy/explaining"),
-        "admin/access",
+        *("admin/access", "preflight/kinds", "preflight/findings"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

@@ -34,6 +34,8 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
+from sidecar.proxy.peer import source_of
+from sidecar.telemetry.abuse import Kind
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class AdminServer(PageServer):
             asked = _asked(head)
             if not asked.name:
                 return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
-            self._let_in(head)
+            self._let_in(request)
             return self._act(asked)
         except SidecarError as error:
             return self._problem(error)
@@ -172,7 +174,7 @@ class AdminServer(PageServer):
 
     # --- who may ---
 
-    def _let_in(self, head: RequestHead) -> None:
+    def _let_in(self, request: Request) -> None:
         """Check the token as it stands now: a rotated one counts at once.
 
         Raises:
@@ -186,8 +188,11 @@ class AdminServer(PageServer):
             self._tell_refusal("admin_token_unusable", detail=exc.detail, reference=str(self.token))
             raise AdminReadOnly("the admin token cannot be used now: the log says why") from None
         try:
-            access.check_token(head, token)
+            access.check_token(request.head, token)
         except AdminTokenRefused as error:
+            if request.head.authorization:
+                source = source_of(request.transport, self.name)
+                self._metrics.abuse.note(Kind.ADMIN_TOKEN, source, self._clock.now())
             self._tell_refusal("admin_token_refused", detail=error.detail)
             raise
 

@@ -77,10 +77,12 @@ class Request(NamedTuple):
 
     Attributes:
         local_host: the address that the client connected to; empty for a Unix socket.
+        transport: what it came by.
     """
 
     head: RequestHead
     local_host: str
+    transport: asyncio.Transport
 
 
 class PageServer(abc.ABC):
@@ -254,7 +256,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(exc)
             return
         self._last |= head.close
-        answer = self._server.answer(Request(head, self._local_host()))
+        answer = self._server.answer(Request(head, self._local_host(), self._transport))
         with_body = head.method != b"HEAD"
         if isinstance(answer, Answer):
             self._send(answer, with_body=with_body)

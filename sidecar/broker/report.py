@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import SidecarError, TerminalTokenError
+from sidecar.telemetry.abuse import Kind, Source
 from sidecar.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ class Report:
         now = self._clock.now()
         self.meters.consecutive_failures.value = trouble.failures
         self._end_span(error.reason, getattr(error, "http_status", None))
-        tell = log.error if isinstance(error, TerminalTokenError) or usable_until <= now else log.warning
+        terminal = isinstance(error, TerminalTokenError)
+        if terminal:
+            self.meters.abuse.note(Kind.TOKEN_REQUESTS, Source(self._name), now)
+        tell = log.error if terminal or usable_until <= now else log.warning
         tell(
             "token_refresh_failed",
             credential=self._name,

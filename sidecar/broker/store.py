@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sidecar.oauth.endpoint import FileStamp
     from sidecar.secrets import SecretReference
 
-__all__ = ["Grant", "Ownership", "TokenStore", "fingerprint", "new_lineage"]
+__all__ = ["Grant", "Ownership", "TokenStore", "file_name", "fingerprint", "new_lineage"]
 
 LARGEST_RECORD: Final = 256 * 1024
 LONGEST_NAME: Final = 200
@@ -105,6 +105,27 @@ class TokenStore:
             self._end_write(name)
             stack.pop_all()
         return ownership
+
+    def is_owned(self, name: str) -> bool:
+        """Whether a process owns the grant now; asking leaves nothing behind.
+
+        Raises:
+            StoreUnusable: that cannot be seen.
+        """
+        path = self._file(name, ".owner")
+        with self._translating(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+            except FileNotFoundError:
+                return False  # nobody has ever owned it
+            try:
+                # A shared lock, for an instant: other checks may look at the same time.
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+        return False
 
     def read(self, name: str) -> Grant | None:
         """The grant on disk; None if there is none.
@@ -231,14 +252,7 @@ class TokenStore:
     # --- names and errors -------------------------------------------------------------------------------------------
 
     def _file(self, name: str, ending: str = "") -> Path:
-        """No name leaves the folder: what is not a letter, a digit or one of ``_.-~`` is encoded, and all have an end.
-
-        A hash has a sign before it that no encoded name can have.
-        """
-        encoded = quote(name, safe="")
-        if len(encoded) > LONGEST_NAME:
-            encoded = f"={hashlib.sha256(name.encode()).hexdigest()}"
-        return self.path / f"{encoded}.grant{ending}"
+        return self.path / f"{file_name(name)}{ending}"
 
     @contextlib.contextmanager
     def _translating(self, path: Path) -> Iterator[None]:
@@ -257,6 +271,18 @@ class TokenStore:
                 return f"another process has been writing there for {LONGEST_WAIT_SECONDS:g} s"
             case _:
                 return f"see to the volume of {self.path}"
+
+
+def file_name(name: str) -> str:
+    """What the record of a credential is called.
+
+    No name leaves the folder: what is not a letter, a digit or one of ``_.-~`` is encoded, and all have an end. A hash
+    has a sign before it that no encoded name can have.
+    """
+    encoded = quote(name, safe="")
+    if len(encoded) > LONGEST_NAME:
+        encoded = f"={hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{encoded}.grant"
 
 
 def _is_successor(left: Grant, there: Grant) -> bool:

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
     "demo": "see it work: a mock provider, an upstream over TLS and the sidecar, without any set-up",
     "init": "write a first configuration, for a provider or a grant",
+    "check": "see before it counts whether a configuration works: lint, network, tokens, upstreams",
     "login": "give a person's consent for a credential, or take it back",
     "exec": "run one command with a sidecar of its own, for CI jobs",
     "env": "print the variables by which an app finds the sidecar",

@@ -75,10 +75,19 @@ def unusable_bundle(path: Path) -> str | None:
 
 def references(configuration: Configuration) -> list[tuple[str, SecretReference]]:
     """Every secret the configuration names, with the path of its key; a ``token_file`` is one too."""
-    found = [(".".join(map(str, path)), reference) for path, reference in _references(configuration, ())]
+    return [(".".join(map(str, path)), reference) for path, reference in _all_references(configuration, by_name=True)]
+
+
+def located_references(configuration: Configuration) -> list[tuple[KeyPath, SecretReference]]:
+    """The same, each with its path in the file."""
+    return _all_references(configuration, by_name=False)
+
+
+def _all_references(configuration: Configuration, *, by_name: bool) -> list[tuple[KeyPath, SecretReference]]:
+    found = list(_references(configuration, (), by_name=by_name))
     for name, credential in configuration.credentials.items():
         named = {key: getattr(credential, key) for key in ("token_file", "assertion_file")}
-        found += [(f"credentials.{name}.{key}", SecretReference("file", path)) for key, path in named.items() if path]
+        found += [(("credentials", name, key), SecretReference("file", path)) for key, path in named.items() if path]
     return found
 
 
@@ -90,19 +99,20 @@ def given_token(credential: Credential) -> SecretReference:
     return credential.token
 
 
-def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretReference]]:
+def _references(value: Any, path: KeyPath, *, by_name: bool = True) -> Iterator[tuple[KeyPath, SecretReference]]:
     match value:
         case SecretReference():
             yield path, value
         case msgspec.Struct():
             for name in value.__struct_fields__:
-                yield from _references(getattr(value, name), (*path, name))
+                yield from _references(getattr(value, name), (*path, name), by_name=by_name)
         case dict():
             for name, element in value.items():
-                yield from _references(element, (*path, name))
+                yield from _references(element, (*path, name), by_name=by_name)
         case tuple():
             for index, element in enumerate(value):
-                yield from _references(element, (*path, getattr(element, "name", index)))
+                part = getattr(element, "name", index) if by_name else index
+                yield from _references(element, (*path, part), by_name=by_name)
 
 
 def missing_secrets(configuration: Configuration) -> None:

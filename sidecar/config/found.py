@@ -87,11 +87,14 @@ class Found:
 
     def note(self, path: Path, message: str, *, at_key: bool = False) -> None:
         """Note an error at a path; for a path that is not written, at what it would stand in."""
+        self.problems.add(self.span(path, at_key=at_key), message)
+
+    def span(self, path: Path, *, at_key: bool = False) -> Span | None:
+        """Where a path stands; for one that is not written, where it would stand."""
         while path and path not in self.written:
             path = path[:-1]
         place = self.written.get(path)
-        span = None if place is None else place.key_span if at_key else place.span
-        self.problems.add(span, message)
+        return None if place is None else place.key_span if at_key else place.span
 
     def each(self, model: type[M]) -> Iterator[tuple[Path, M]]:
         """Every struct of a type, in the order of the file."""

@@ -9,6 +9,7 @@ of error and a rotated one is read again later.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import completion, document, interception, rules, walker
@@ -19,11 +20,27 @@ from sidecar.config.shapes import keys_without_secrets
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.config.found import Found
     from sidecar.config.model import Configuration
+    from sidecar.config.problems import Frame
 
-__all__ = ["ConfigurationErrors", "load", "missing_secrets", "parse"]
+__all__ = ["ConfigurationErrors", "Loaded", "load", "missing_secrets", "parse", "parse_with_places", "text_of"]
 
 _LARGEST: Final = f"{document.MAX_BYTES >> 20} MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration together with what its file looks like, for whoever has more to say about it.
+
+    Args:
+        found: where everything stands.
+        frame: gives the source line of a place, as it may be shown.
+    """
+
+    configuration: Configuration
+    found: Found = field(repr=False)
+    frame: Frame = field(repr=False)
 
 
 def load(path: Path, *, check_files: bool = True) -> Configuration:
@@ -36,11 +53,20 @@ def load(path: Path, *, check_files: bool = True) -> Configuration:
     Raises:
         ConfigurationErrors: it cannot be read or used; carries every error with its place.
     """
-    problems = Problems(str(path))
+    return parse(text_of(path, str(path)), str(path), check_files=check_files)
+
+
+def text_of(path: Path, filename: str) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigurationErrors: it cannot be read, or is no text.
+    """
+    problems = Problems(filename)
     text = _text(path, problems)
     if text is None:
         raise problems.error()
-    return parse(text, str(path), check_files=check_files)
+    return text
 
 
 def parse(text: str, filename: str, *, check_files: bool = True) -> Configuration:
@@ -53,6 +79,15 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
 
     Raises:
         ConfigurationErrors: it cannot be used; carries every error with its place.
+    """
+    return parse_with_places(text, filename, check_files=check_files).configuration
+
+
+def parse_with_places(text: str, filename: str, *, check_files: bool = True) -> Loaded:
+    """As ``parse``, and keep where everything stands.
+
+    Raises:
+        ConfigurationErrors
     """
     problems = Problems(filename)
     if len(text.encode(errors="replace")) > document.MAX_BYTES:
@@ -70,7 +105,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
         refuse_uninstalled(found)
     if problems or configuration is None:
         raise problems.error(source.frame)
-    return configuration
+    return Loaded(configuration, found, source.frame)
 
 
 def _text(path: Path, problems: Problems) -> str | None:

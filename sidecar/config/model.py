@@ -342,8 +342,6 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "routes.*.probe": (),
-    "environment": (),
     "simulation.enabled": (),
 }
 """Keys whose feature does not exist yet. A value equal to the default (``dpop: false``) asks for nothing: accepted."""

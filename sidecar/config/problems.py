@@ -74,7 +74,7 @@ class Problems:
     def error(self, frame: Frame = _no_frame) -> ConfigurationErrors:
         """The exception that carries them all, in the order of the file."""
         ordered = sorted(self.found, key=lambda problem: problem.span or Span(-1, -1, -1, -1))
-        return ConfigurationErrors(ordered, report(self.filename, ordered, frame))
+        return ConfigurationErrors(ordered, report(self.filename, ordered, frame), frame)
 
 
 class ConfigurationErrors(ConfigurationInvalid):
@@ -82,11 +82,13 @@ class ConfigurationErrors(ConfigurationInvalid):
 
     Attributes:
         problems: each error with its place, for output in other formats.
+        frame: gives the source line of each place.
     """
 
-    def __init__(self, problems: Iterable[Problem], text: str) -> None:
+    def __init__(self, problems: Iterable[Problem], text: str, frame: Frame = _no_frame) -> None:
         super().__init__(text)
         self.problems = tuple(problems)
+        self.frame = frame
 
 
 def report(filename: str, problems: list[Problem], frame: Frame) -> str:
@@ -102,15 +104,18 @@ def report(filename: str, problems: list[Problem], frame: Frame) -> str:
 def _entry(filename: str, problem: Problem, frame: Frame) -> str:
     if problem.span is None:
         return f"{filename}: {problem.message}"
-    first = f"{filename}:{problem.span.position}: {problem.message}"
-    shown = frame(problem.span)
+    return "\n".join([f"{filename}:{problem.span.position}: {problem.message}", *excerpt(problem.span, frame)])
+
+
+def excerpt(span: Span, frame: Frame) -> list[str]:
+    """The source line of a span and a caret below it; nothing if the line may not be shown."""
+    shown = frame(span)
     if shown is None:
-        return first
+        return []
     line, caret, width = shown
-    number = str(problem.span.line + 1)
+    number = str(span.line + 1)
     gutter = " " * len(number)
-    source = f"  {number} | {line}".rstrip()
-    return f"{first}\n{source}\n  {gutter} | {' ' * caret}{'^' * width}"
+    return [f"  {number} | {line}".rstrip(), f"  {gutter} | {' ' * caret}{'^' * width}"]
 
 
 # --- words in messages -------------------------------------------------------------------------------------------

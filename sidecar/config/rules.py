@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.config import auth_rules, credential_rules, hosts, interception
+from sidecar.config import auth_rules, credential_rules, hosts, interception, scalars
 from sidecar.config.found import Found, Path, dotted
 from sidecar.config.model import NOT_YET, Admin, Bind, Configuration, Limits, Listener, Route, Telemetry
 from sidecar.config.problems import did_you_mean, listed, nearest
@@ -219,6 +219,30 @@ def _route(found: Found, path: Path, route: Route, credentials: Collection[str])
             found.note((*path, key), f"an empty list matches nothing: leave '{key}' out for all", at_key=True)
     if route.upstream_tls == "plain" and route.ca_file is not None and found.is_sound((*path, "upstream_tls")):
         found.note((*path, "ca_file"), "'ca_file' has no use with upstream_tls: plain", at_key=True)
+    if route.probe is not None and found.is_sound(path):
+        _probe(found, (*path, "probe"), route, route.probe.partition("?")[0])
+
+
+def _probe(found: Found, path: Path, route: Route, target: str) -> None:
+    """A probe carries the token, so it goes where the route's requests go and nowhere else."""
+    if route.host.startswith("*."):
+        found.note(path, "'probe' needs a route with an exact host: no name stands for all below it")
+    elif not _is_normal(target) or not any(_is_below(target, prefix) for prefix in route.paths):
+        found.note(path, "'probe' lies outside the route's 'paths', where the token never goes")
+    elif route.methods and "GET" not in route.methods:
+        found.note(path, "'probe' is a GET, which the route's 'methods' leave out")
+
+
+def _is_normal(target: str) -> bool:
+    """Whether a path is in the form that ``paths`` are in, where nothing (``/v1/../admin``) hides another path."""
+    try:
+        return scalars.url_path(target) == target
+    except ValueError:
+        return False
+
+
+def _is_below(target: str, prefix: str) -> bool:
+    return target.startswith(prefix) and (prefix.endswith("/") or target[len(prefix) : len(prefix) + 1] in ("", "/"))
 
 
 def _ties(found: Found) -> None:

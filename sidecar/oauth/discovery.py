@@ -95,10 +95,10 @@ def metadata(answer: Answer, issuer: str) -> Metadata:
 
 def _endpoints(fields: Mapping[str, object], issuer: str) -> dict[str, str]:
     named = {name: fields.get(name) for name in ENDPOINTS}
-    return {name: url for name, url in named.items() if isinstance(url, str) and _may_get_secrets(url, issuer)}
+    return {name: url for name, url in named.items() if isinstance(url, str) and may_get_secrets(url, issuer)}
 
 
-def _may_get_secrets(url: str, issuer: str) -> bool:
+def may_get_secrets(url: str, issuer: str) -> bool:
     """https; or loopback http, if the issuer itself is that: an outside document never points into this machine."""
     try:
         parts = urlsplit(url)

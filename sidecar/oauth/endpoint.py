@@ -36,6 +36,8 @@ from sidecar.oauth.discovery import Metadata, metadata, metadata_urls
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from aiohttp.abc import AbstractResolver
+
     from sidecar.oauth.client_auth import TokenRequest
     from sidecar.runtime import Clock
 
@@ -69,14 +71,18 @@ class Wire:
 class Endpoint:
     """Sends token requests and reads discovery documents.
 
+    Args:
+        resolver: how names become addresses; None: as the system has it.
+
     Raises:
         ConfigurationInvalid: the environment switches Authlib's https checks off.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, resolver: AbstractResolver | None = None) -> None:
         if os.environ.get(INSECURE_SWITCH):
             raise ConfigurationInvalid(f"{INSECURE_SWITCH} is set; it switches off checks that protect secrets")
         self._clock = clock
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[tuple[str, ...], tuple[list[FileStamp], ssl.SSLContext]] = {}
         self._discovered: dict[tuple[str, str | None], tuple[float, Metadata]] = {}
@@ -147,7 +153,7 @@ class Endpoint:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # No limit: each credential has one request under way, and an IdP that hangs stops nobody else's.
-                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0),
+                connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False, limit=0, resolver=self._resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,

@@ -147,7 +147,7 @@ def bare(value: Secret, *, sent_at: float, wall: float, default_ttl: float = mat
     """
     text = value.reveal()
     _check_characters(text, None)
-    claims = _jwt_claims(text)
+    claims = jwt_claims(text)
     seconds = default_ttl if claims is None or "exp" not in claims else _until_exp(claims, wall)
     if not seconds > 0:  # an exp that is no number is NaN here
         raise TokenMalformed("the token has expired")
@@ -175,7 +175,7 @@ def _fields(answer: Answer, expected: Expected) -> Mapping[str, object] | None:
             return dict(parse_qsl(text, max_num_fields=64))
         except ValueError:
             return None
-    return {expected.token_field.rpartition(".")[2]: text} if _jwt_claims(text) is not None else None
+    return {expected.token_field.rpartition(".")[2]: text} if jwt_claims(text) is not None else None
 
 
 def _around(fields: Mapping[str, object], path: str) -> tuple[Mapping[str, object], str]:
@@ -217,7 +217,7 @@ def _hint(value: object) -> float | None:
 def _check_issuer(value: str, issuer: str | None, status: int) -> None:
     if issuer is None:
         return
-    claims = _jwt_claims(value)
+    claims = jwt_claims(value)
     if claims is None or claims.get("iss") != issuer:
         raise TokenRefused("the token is not a JWT of the issuer in token_issuer", http_status=status)
 
@@ -264,7 +264,7 @@ def _lifetime(fields: Mapping[str, object], token: str, answer: Answer, default_
     """Seconds from the request to the token's end: the first of the usual fields that is there decides."""
     seconds = _stated_lifetime(fields, answer)
     if seconds is None:
-        claims = _jwt_claims(token)
+        claims = jwt_claims(token)
         if claims is None or "exp" not in claims:
             return default_ttl
         seconds = _until_exp(claims, answer.server_time)
@@ -310,7 +310,7 @@ def _iso_time(text: str) -> float:
         return math.nan
 
 
-def _jwt_claims(token: str) -> Mapping[str, object] | None:
+def jwt_claims(token: str) -> Mapping[str, object] | None:
     """The claims of a token that looks like a JWT, unverified; None if it does not."""
     parts = token.split(".")
     if len(parts) != 3:

@@ -111,8 +111,8 @@ class Account:
                 generation=token,
                 reason=self.reason,
             )
-        span, self._span = self._span, None
-        if span is not None:
+        if (span := self._span) is not None:
+            self._span = None  # who still waits for a token ends later
             span.end(status=self.status, injection=self.injection, trouble=self.reason or self.broken)
 
     def __repr__(self) -> str:

@@ -92,9 +92,9 @@ class ProxyPassword(Admission):
             raise ProxyAuthRequired("this proxy wants a password: HTTP_PROXY=http://any:PASSWORD@host:port")
         password = basic_password(head.proxy_authorization)
         if password is None:
-            raise ProxyAuthRequired("Proxy-Authorization is not Basic with a user name and a password")
+            raise ProxyAuthRequired("Proxy-Authorization is not Basic with a user name and a password", is_attempt=True)
         if not hmac.compare_digest(password, self.password.reveal().encode()):
-            raise ProxyAuthRequired("the proxy password is not the right one")
+            raise ProxyAuthRequired("the proxy password is not the right one", is_attempt=True)
 
 
 def basic_password(value: bytes) -> bytes | None:

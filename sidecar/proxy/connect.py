@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway, Generation
     from sidecar.proxy.minting import LocalCA
+    from sidecar.proxy.parties import Client
     from sidecar.proxy.routing import Route
     from sidecar.telemetry.metrics import RouteMeters
 
@@ -104,12 +105,13 @@ def interception_failed(way: Intercepted, gateway: Gateway, error: SidecarError)
     gateway.complain(way.inside.meters, error)
 
 
-async def dial(end: asyncio.Protocol, way: Opaque, gateway: Gateway, limits: Limits) -> None:
+async def dial(end: asyncio.Protocol, way: Opaque, client: Client, limits: Limits) -> None:
     """Open the far end of an opaque tunnel, counted and told; ``end`` is its protocol.
 
     Raises:
         UpstreamError, AddressDenied: counted and told as well.
     """
+    gateway = client.gateway
     host, port = way.authority
     origin = Origin(False, host, port or 443, None, way.route is not None)
     try:
@@ -118,7 +120,7 @@ async def dial(end: asyncio.Protocol, way: Opaque, gateway: Gateway, limits: Lim
         if isinstance(error, UpstreamError):
             way.meters.upstream_errors[error.reason].value += 1
         elif isinstance(error, Denied):
-            gateway.count_denied(error)
+            client.denied(error, host.encode())
         gateway.complain(way.meters, error)
         count(way.meters, error.status)
         raise

@@ -25,7 +25,8 @@ from sidecar.proxy import connect
 from sidecar.proxy.answers import answer_as_last
 from sidecar.proxy.ending import FLUSH_SECONDS, LINGER_BYTES, LINGER_SECONDS, break_off
 from sidecar.proxy.intercept import TLSLayer
-from sidecar.proxy.reception import pass_on, receive
+from sidecar.proxy.peer import source_of
+from sidecar.proxy.reception import named_host, pass_on, receive
 from sidecar.proxy.relay import Relay
 from sidecar.proxy.tunnel import Given, Tunnel
 from sidecar.proxy.upstream import WRITE_HIGH_WATER
@@ -338,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def _join_tunnel(self, way: connect.Opaque, limits: Limits) -> None:
         tunnel = Tunnel(idle_seconds=limits.tunnel_idle, loop_time=self.gateway.loop_time)
-        await connect.dial(tunnel.upstream, way, self.gateway, limits)
+        await connect.dial(tunnel.upstream, way, self, limits)
         if self._phase is not Phase.DIALLING:
             tunnel.abort()
             return
@@ -394,6 +395,9 @@ class ClientConnection(asyncio.Protocol):
         """When the connection is looked at next; None for never."""
         self.deadline = math.inf if seconds is None else self.gateway.loop_time() + seconds
 
+    def denied(self, error: Denied, host: bytes) -> None:
+        self.gateway.count_denied(error, source_of(self._transport, self.listener_name), host)
+
     def abort(self) -> None:
         """Break off without flushing."""
         self._phase = _CLOSED
@@ -429,13 +433,12 @@ class ClientConnection(asyncio.Protocol):
         gateway = self.gateway
         meters = gateway.generation.unmatched_meters
         if isinstance(error, Denied):
-            gateway.count_denied(error)
+            self.denied(error, named_host(head))
         method = head.method if head is not None else b""
         keeps = head is not None and isinstance(error, Denied) and self._outlives(head)
         gateway.complain(meters, error)
-        self._answer(
-            gateway.answer(error, method=method, close=not keeps), keeps, meters.answered(method, error.status)
-        )
+        data = gateway.answer(error, method=method, close=not keeps)
+        self._answer(data, keeps, meters.answered(method, error.status))
 
     def _outlives(self, head: RequestHead) -> bool:
         """Whether there may be another request after one that is answered at once, its body unread. What follows a

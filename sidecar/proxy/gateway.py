@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.proxy.pool import UpstreamPool
     from sidecar.proxy.routing import Route, RoutingTable
     from sidecar.runtime import Clock, Tasks
+    from sidecar.telemetry.abuse import Source
     from sidecar.telemetry.access_log import AccessLog
     from sidecar.telemetry.metrics import Metrics, RouteMeters
     from sidecar.telemetry.tracing import Tracing
@@ -183,9 +184,16 @@ class Gateway:
             generation=published.generation if published is not None else None,
         )
 
-    def count_denied(self, error: Denied) -> None:
-        """Count a refusal by its reason."""
+    def count_denied(self, error: Denied, source: Source | None = None, host: bytes = b"") -> None:
+        """Count a refusal by its reason, and against who was refused: many of them are a burst.
+
+        Args:
+            source: the client; None where a refusal says nothing about one.
+            host: what it was for.
+        """
         self.metrics.denied[error.reason].value += 1
+        if source is not None:
+            self.metrics.abuse.denied(error, source, self.now(), host)
 
     def complain(self, meters: RouteMeters, error: SidecarError) -> None:
         """Log a failed request, at most once per route and reason in a while, with how many were left out."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from sidecar.errors import Denied
     from sidecar.proxy.admission import Admission
     from sidecar.proxy.entrance import Entrance
     from sidecar.proxy.gateway import Gateway
@@ -36,6 +37,9 @@ class Client(Protocol):
 
     def set_deadline(self, seconds: float | None) -> None:
         """Set ``deadline`` from now; None while something else bounds the time."""
+
+    def denied(self, error: Denied, host: bytes) -> None:
+        """A request for ``host`` is refused: count it, here and against who sent it."""
 
     def abort(self) -> None:
         """Break the connection off, so that the answer does not look complete."""

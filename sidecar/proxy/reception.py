@@ -7,7 +7,8 @@ user who may no longer, a password that is another one now.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from sidecar.proxy.entrance import Entrance, TunnelEntrance
 from sidecar.proxy.exchange import refuse_loop
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sidecar.proxy.gateway import Gateway
     from sidecar.proxy.parties import Listening
     from sidecar.proxy.routing import Route
+
+
+_END_OF_AUTHORITY: Final = re.compile(rb"[/?#]")
 
 
 def receive(
@@ -55,6 +59,18 @@ def receive(
     if listener.retired:
         return listener.entrance  # which admits nothing any more
     return TunnelEntrance(gateway.generation.table.candidates(inside.scheme, inside.authority))
+
+
+def named_host(head: RequestHead | None) -> bytes:
+    """The host that a request is for, as it was sent and before anything is checked; empty if it names none."""
+    if head is None:
+        return b""
+    if head.method == b"CONNECT":
+        return head.target
+    if head.target.startswith(b"/"):
+        return head.host or b""
+    authority = _END_OF_AUTHORITY.split(head.target.partition(b"://")[2], 1)[0]
+    return authority.rpartition(b"@")[2] or head.host or b""
 
 
 def pass_on(head: RequestHead, route: Route | None, *, trusts_forwarded: bool) -> None:

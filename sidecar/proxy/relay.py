@@ -441,7 +441,7 @@ class Relay:
         if isinstance(error, UpstreamError):
             self._meters.upstream_errors[error.reason].value += 1
         elif isinstance(error, Denied):
-            self._gateway.count_denied(error)
+            self._client.denied(error, self._host)
             if self._route is not None:
                 self._account.injection = DENIED
         self._gateway.complain(self._meters, error)

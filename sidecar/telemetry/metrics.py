@@ -20,6 +20,8 @@ from prometheus_client.exposition import choose_encoder
 
 from sidecar import __version__
 from sidecar.errors import Denied, HandshakeFailed, Overloaded, TokenRequestError, UpstreamError, leaves
+from sidecar.telemetry.abuse import Abuse
+from sidecar.telemetry.abuse import Kind as AbuseKind
 from sidecar.telemetry.cells import Buckets, Cell, Family, Kind, Labels
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ _FAMILIES: Final = (
     ("event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop runs what is due."),
     ("connections_open", Kind.GAUGE, "Connections that clients hold open."),
     ("connections_rejected_total", Kind.COUNTER, "Connections closed before their first request was read."),
+    ("suspected_abuse_total", Kind.COUNTER, "Bursts of what nobody should ask for, by what is tried."),
     ("build_info", Kind.INFO, "The version that runs."),
 )
 
@@ -245,14 +248,16 @@ class CredentialMeters(_Meters):
     """What one credential tells. Instants are Unix timestamps, 0 while there is none."""
 
     __slots__ = (
-        *("_oauth_errors", "_states", "clock_skew", "consecutive_failures", "expiry_timestamp", "heartbeat_timestamp"),
+        *("_oauth_errors", "_states", "abuse", "clock_skew", "consecutive_failures", "expiry_timestamp"),
+        "heartbeat_timestamp",
         *("lifetime", "next_refresh_timestamp", "refresh_token_expiry_timestamp", "refreshed_timestamp"),
         *("request_duration", "requests", "rotations", "secret_last_change_timestamp", "secret_read_errors"),
         *("triggers", "up", "wait"),
     )
 
-    def __init__(self, families: _Families, name: str) -> None:
+    def __init__(self, families: _Families, name: str, abuse: Abuse) -> None:
         super().__init__(families, (("credential", name),))
+        self.abuse = abuse
         self.up = self._cell("token_up")
         self.expiry_timestamp = self._cell("token_expiry_timestamp_seconds")
         self.refreshed_timestamp = self._cell("token_refreshed_timestamp_seconds")
@@ -305,6 +310,7 @@ class Metrics:
         self.event_loop_lag = families["event_loop_lag_seconds"].buckets(LAG_BOUNDS)
         self.denied = self._cells("denied_requests_total", "reason", DENIED)
         self.connections_rejected = self._cells("connections_rejected_total", "reason", REJECTED_CONNECTIONS)
+        self.abuse = Abuse(self._cells("suspected_abuse_total", "kind", tuple(kind.value for kind in AbuseKind)))
         self.config_reloads = self._cells("config_reloads_total", "result", RELOADS)
         self.config_last_reload_successful = families["config_last_reload_successful"].cell()
         self.config_last_reload_success_timestamp = families["config_last_reload_success_timestamp_seconds"].cell()
@@ -338,7 +344,7 @@ class Metrics:
         """The meters of the credential called ``name``; the same ones each time until it is forgotten."""
         meters = self._credentials.get(name)
         if meters is None:
-            meters = self._credentials[name] = CredentialMeters(self._families, name)
+            meters = self._credentials[name] = CredentialMeters(self._families, name, self.abuse)
         return meters
 
     def forget_listener(self, name: str) -> None:

@@ -133,12 +133,13 @@ class Spans:
         if not (span.is_recording() and ours.trace_flags.sampled):
             return None
         trace_context.put_in(lines, Parent(ours.trace_id, ours.span_id, ours.trace_flags), continues=parent is not None)
+        address, target = self._clean(host, path.partition(b"?")[0].decode("ascii", "backslashreplace"))
         span.set_attributes(
             {
                 "http.request.method": name,
-                "server.address": self._clean(host),
+                "server.address": address,
                 "server.port": port,
-                "url.path": self._clean(path.partition(b"?")[0].decode("ascii", "backslashreplace")),
+                "url.path": target,
                 "tokensidecar.route": route,
             }
         )
@@ -154,9 +155,10 @@ class Spans:
         """Send what has gathered and end; blocks as long as the collector takes."""
         self._provider.shutdown()
 
-    def _clean(self, text: str) -> str:
-        # Cut after redaction: half a secret is found by no search.
-        return escape(self._redactor.redact(text))[:LONGEST_PATH]
+    def _clean(self, host: str, path: str) -> tuple[str, str]:
+        # One search for both, which is a fifth of what a span costs; a blank stands in neither.
+        address, _, target = escape(self._redactor.redact(f"{host} {path}")).partition(" ")
+        return address, target[:LONGEST_PATH]  # cut after redaction: half a secret is found by no search
 
 
 def _resource() -> Resource:

@@ -1,7 +1,8 @@
 """W3C Trace Context in a head's lines: what ``traceparent`` says, and how a line of ours takes its place.
 
-Decides what a valid ``traceparent`` is, and what becomes of ``tracestate``. Only a request that a span is recorded for
-comes here to be changed; every other one passes with its lines as they are. Leaves ids and sampling to ``spans``.
+Decides what a valid ``traceparent`` is, and what becomes of ``tracestate`` (the recommendation's processing
+model). Only a request that a span is recorded for is changed here; every other one passes with its lines as they are.
+Leaves ids and sampling to ``spans``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-# Section 3.2.2 of the recommendation: lower case alone. Versions to come may go on after a dash; 00 may not.
+# "traceparent Header Field Values" of the recommendation: lower case alone. Versions to come may go on after a dash,
+# 00 may not.
 _FORM: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _PARENT: Final = b"traceparent:"
 _STATE: Final = b"tracestate:"
@@ -39,7 +41,7 @@ def put_in(lines: list[bytes], ours: Parent, *, continues: bool) -> None:
     Args:
         lines: changed in place.
         continues: the trace is the one that the lines named: its state stays. The state of no trace, or of one that
-            could not be read, belongs to nobody, and goes (section 4.3).
+            could not be read, belongs to nobody, and goes.
     """
     line = b"traceparent: 00-%032x-%016x-%02x" % ours
     if continues:

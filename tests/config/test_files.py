@@ -158,3 +158,17 @@ def test_tracing_without_its_packages_is_an_error_that_says_what_to_install(monk
     assert "tracing" in str(caught.value)
     assert load.parse(text, "config.yaml", check_files=False).tracing.enabled
     assert not load.parse(VALID + "tracing: {enabled: false}\n", "config.yaml").tracing.enabled
+
+
+def test_references_are_told_by_name_or_by_their_place_in_the_file() -> None:
+    text = VALID.replace("6180", "6180\n    auth: {proxy_password: env:PASSWORD}")
+    configuration = load.parse(text, "config.yaml")
+
+    assert [key for key, _ in files.references(configuration)] == [
+        "listeners.egress.auth.proxy_password",
+        "credentials.orders.client_secret",
+    ]
+    assert [path for path, _ in files.located_references(configuration)] == [
+        ("listeners", 0, "auth", "proxy_password"),
+        ("credentials", "orders", "client_secret"),
+    ]

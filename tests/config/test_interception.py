@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,11 +169,3 @@ def test_a_missing_key_is_told_with_the_missing_secrets(files: tuple[Path, Path]
 
     with pytest.raises(SecretMissing, match=r"interception\.key: file:.*: No such file or directory"):
         load.missing_secrets(load.parse(text, "config.yaml"))
-
-
-def test_the_library_for_certificates_is_loaded_only_where_there_is_a_ca() -> None:
-    code = "import sys; from sidecar.config import advice, load; advice.warnings(load.parse(sys.argv[1], 'f'))"
-    code += "; import sidecar.app; print('cryptography' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, VALID], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "False\n"

@@ -41,7 +41,6 @@ credentials:
 routes:
   - host: api.example.com.
     credential: ordres
-    probe: /healthz
 unmatched: no
 limits: {head: 64KB, fields: "12"}
 """
@@ -89,19 +88,16 @@ config.yaml:20:11: 'host': a host is written without the dot at its end
 config.yaml:21:17: no credential has this name; did you mean 'orders'?
   21 |     credential: ordres
      |                 ^^^^^^
-config.yaml:22:5: 'probe' is not supported by this version
-  22 |     probe: /healthz
-     |     ^^^^^
-config.yaml:23:12: 'unmatched': deny or forward is wanted here, not 'no'
-  23 | unmatched: no
+config.yaml:22:12: 'unmatched': deny or forward is wanted here, not 'no'
+  22 | unmatched: no
      |            ^^
-config.yaml:24:16: 'head': sizes are counted in powers of two: write KiB
-  24 | limits: {head: 64KB, fields: "12"}
+config.yaml:23:16: 'head': sizes are counted in powers of two: write KiB
+  23 | limits: {head: 64KB, fields: "12"}
      |                ^^^^
-config.yaml:24:30: 'fields': a whole number is wanted here, without quotes
-  24 | limits: {head: 64KB, fields: "12"}
+config.yaml:23:30: 'fields': a whole number is wanted here, without quotes
+  23 | limits: {head: 64KB, fields: "12"}
      |                              ^^^^
-18 errors in config.yaml"""
+17 errors in config.yaml"""
 
 
 def test_all_errors_are_told_at_once_with_place_line_and_caret(report: Report) -> None:
@@ -293,3 +289,14 @@ def test_loading_imports_nothing_that_costs_start_up_time() -> None:
 
     costly = {"aiohttp", "asyncio", "authlib", "difflib", "jsonschema", "ssl", "urllib.request"}
     assert not costly & set(result.stdout.split())
+
+
+def test_a_configuration_can_be_had_with_the_places_of_its_values() -> None:
+    loaded = load.parse_with_places(VALID, "config.yaml")
+
+    assert loaded.configuration == load.parse(VALID, "config.yaml")
+    span = loaded.found.span(("credentials", "orders", "token_url"))
+    assert span is not None
+    assert (span.line, span.column) == (6, 15)
+    assert loaded.found.span(("credentials", "orders", "scopes")) == loaded.found.span(("credentials", "orders"))
+    assert loaded.frame(span) is not None

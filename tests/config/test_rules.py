@@ -43,9 +43,7 @@ def listeners(*entries: str, more: str = "") -> str:
 @pytest.mark.parametrize(
     ("section", "line", "name"),
     [
-        ("", "environment: production", "environment"),
         ("", "simulation: {enabled: true}", "enabled"),
-        ("routes", "probe: /healthz", "probe"),
     ],
 )
 def test_a_key_whose_feature_does_not_exist_yet_is_refused_by_name(
@@ -343,4 +341,30 @@ def test_two_routes_cannot_have_one_label(messages: Messages) -> None:
     ]
     assert messages(routes("host: a.example", "host: a.example, methods: [GET]")) == [
         "12: the route in line 11 has the same label in metrics: give this one a 'name'"
+    ]
+
+
+# --- probes ---
+
+
+def probing(probe: str, more: str = "") -> str:
+    return VALID + f"    paths: [/v1/, /health]\n    probe: {probe}\n{more}"
+
+
+@pytest.mark.parametrize("probe", ["/v1/", "/v1/orders?limit=1", "/health", "/health/live"])
+def test_a_probe_stays_within_the_paths_of_its_route(probe: str, messages: Messages) -> None:
+    assert messages(probing(probe)) == []
+
+
+@pytest.mark.parametrize("probe", ["/", "/v2/", "/healthz", "/v1/../admin", "/v1/%2e%2e/admin"])
+def test_a_probe_beside_the_paths_of_its_route_is_an_error(probe: str, messages: Messages) -> None:
+    assert messages(probing(probe)) == ["14: 'probe' lies outside the route's 'paths', where the token never goes"]
+
+
+def test_a_probe_is_a_get_to_one_host(messages: Messages) -> None:
+    assert messages(probing("/v1/", "    methods: [POST]\n")) == [
+        "14: 'probe' is a GET, which the route's 'methods' leave out"
+    ]
+    assert messages(probing("/v1/").replace("api.example.com", "'*.example.com'")) == [
+        "14: 'probe' needs a route with an exact host: no name stands for all below it"
     ]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from sidecar.http.h1 import read_request_head
 from sidecar.http.hygiene import read_request
-from sidecar.proxy.reception import pass_on
+from sidecar.proxy.reception import named_host, pass_on
 from tests.proxy.raw_client import get
 from tests.proxy.rig import API
 
@@ -65,3 +66,21 @@ async def test_a_request_that_was_here_before_is_a_loop(rig: Rig) -> None:
     client = await rig.client()
     answer = await client.ask(get(f"{URL}/", f"Via: 1.1 {rig.sidecar.gateway.pseudonym.decode()}"))
     assert (answer.status, answer.reason) == (508, "loop_detected")
+
+
+@pytest.mark.parametrize(
+    ("raw", "host"),
+    [
+        (b"GET http://a.test/x?key=1 HTTP/1.1\r\nHost: b.test\r\n\r\n", b"a.test"),
+        (b"GET http://user:password@a.test:81?key=1 HTTP/1.1\r\nHost: b.test\r\n\r\n", b"a.test:81"),
+        (b"GET /x?at=http://c.test HTTP/1.1\r\nHost: b.test\r\n\r\n", b"b.test"),
+        (b"CONNECT a.test:443 HTTP/1.1\r\nHost: b.test\r\n\r\n", b"a.test:443"),
+        (b"GET /x HTTP/1.0\r\n\r\n", b""),
+    ],
+)
+def test_the_host_that_is_named_holds_nothing_else_of_the_target(raw: bytes, host: bytes) -> None:
+    assert named_host(read_request_head(raw, max_fields=9, max_target=99)) == host
+
+
+def test_what_is_no_request_names_no_host() -> None:
+    assert named_host(None) == b""

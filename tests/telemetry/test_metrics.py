@@ -60,6 +60,7 @@ CONTRACT = {
     "event_loop_lag_seconds": ("histogram", set()),
     "connections_open": ("gauge", {"listener"}),
     "connections_rejected_total": ("counter", {"reason"}),
+    "suspected_abuse_total": ("counter", {"kind"}),
     "build_info": ("gauge", {"version", "python"}),
 }
 CLOSED_SETS = {
@@ -73,6 +74,7 @@ CLOSED_SETS = {
     ("token_request_triggers_total", "trigger"): "startup scheduled on_demand unauthorized manual",
     ("credential_state", "state"): "empty fresh due stale failing login_needed",
     ("config_reloads_total", "result"): "applied rejected",
+    ("suspected_abuse_total", "kind"): "denied_hosts proxy_credentials token_requests admin_token",
 }
 
 
