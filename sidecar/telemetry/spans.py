@@ -9,6 +9,7 @@ theirs; when its queue is full, spans are lost and not waited for.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from opentelemetry.context import Context
@@ -26,6 +27,7 @@ from opentelemetry.trace import (
 )
 
 from sidecar import __version__
+from sidecar.secrets import Secret
 from sidecar.telemetry import trace_context
 from sidecar.telemetry.redaction import Redactor, escape
 from sidecar.telemetry.trace_context import Parent
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 SERVICE: Final = "token-sidecar"
 """The service's name where no variable gives another."""
 LONGEST_PATH: Final = 512
+HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+"""Variables that hold the key to the collector; a library that cannot read an entry logs it."""
 _NO_PARENT: Final = Context()
 
 Link: TypeAlias = SpanContext
@@ -111,6 +115,9 @@ class Spans:
     """
 
     def __init__(self) -> None:
+        self._keys = [
+            Secret(entry) for name in HEADERS for entry in os.environ.get(name, "").split(",") if entry.strip()
+        ]
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("tokensidecar", __version__)

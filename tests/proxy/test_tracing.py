@@ -27,10 +27,11 @@ ON: Final[dict[str, Any]] = {"tracing": {"enabled": True}}
 
 
 @pytest.fixture
-async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+async def collector(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
     async with Collector() as collector:
         collector.name_it(monkeypatch)
         yield collector
+        await rig.stop()  # while there is somebody to take the last spans
 
 
 async def reload(rig: Rig, **changes: Any) -> bool:

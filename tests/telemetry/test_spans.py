@@ -10,6 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from sidecar.secrets import Secret
+from sidecar.telemetry import log
 from sidecar.telemetry.spans import RequestSpan, Spans
 from sidecar.telemetry.trace_context import parent_in
 from tests.telemetry.collector import Collector, attributes
@@ -167,3 +168,14 @@ async def test_a_fetch_is_a_trace_of_its_own_that_requests_are_linked_to(collect
     }
     [link] = second.links
     assert (link.trace_id, link.span_id) == (first.trace_id, first.span_id)
+
+
+async def test_a_key_to_the_collector_that_is_miswritten_is_not_logged(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure("info")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue,x-key 0123456789-key-of-the-collector")
+    await sent(collector, Spans())
+    said = capsys.readouterr().err
+    assert "library_log" in said
+    assert "key-of-the-collector" not in said
