@@ -34,15 +34,21 @@ simulation/             for the demo and the tests: ``idp`` a mock identity prov
                         ``provider`` its settings, ``registration`` its clients, ``exchange`` a request; what it
                         checks: ``client_auth``, ``assertions``, ``dpop``; what it gives: ``grants``, ``tokens``,
                         ``signing``; what a person sees: ``authorization``, ``device``, ``pages``; ``metadata``.
-                        Beside it ``echo``, an API that wants its tokens, and ``certificates``
+                        Beside it ``echo``, an API that wants its tokens, and ``certificates``. Faults by name are the
+                        ``catalogue``; ``injection`` puts them in and out; ``control`` takes them by HTTP
 read_once               what is read with the configuration and has to stand before anything is served
 preflight/              ``sidecar check``: ``kinds`` o of ``findings`` o, and its stages: ``offline`` by its ``lints``,
                         ``online`` the others: ``network`` by ``dialling``, ``live``, ``probe``; ``subject`` is what is
                         checked, ``jobs`` runs what takes time, ``checkup`` all of it; ``formats`` tells it
 app                     the composition root: configuration in, running generation out; swaps it on reload
+rehearsal/              a configuration run through failures: ``scenario`` what a file says and ``reading`` it;
+                        ``made_up`` secrets, ``credentials`` and the whole ``arrangement`` pointed at mocks; a ``stage``
+                        for it or a ``remote`` sidecar; ``run``, with ``traffic``; the ``timeline`` o, its ``verdict`` o
+                        and ``reports`` o
 cli/                    one file per command; ``callback``, where the browser of a login comes back to; ``arguments``
                         that commands share; ``client_settings``, what a client's environment says; and
                         ``status_table``, how a sidecar looks in a terminal
+testing                 the pytest plugin: provider and sidecar as fixtures for the tests of an application
 ======================  ===================================================================================
 
 A request flows listener -> connection -> http (parse, refuse) -> routing -> broker (a plain read on the warm path) ->

@@ -119,6 +119,7 @@ class Sidecar:
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         if configuration.admin is not None:
             self.admin = self._admin_server(configuration.admin)
+            self.admin.simulation = configuration.simulation.enabled
         try:
             for listener in self.listeners:
                 listener.open()
@@ -237,6 +238,8 @@ class Sidecar:
 
     def _warn(self, configuration: Configuration) -> None:
         """Say what is allowed and yet worth a look."""
+        if configuration.simulation.enabled:
+            self.log.warning("simulation_enabled", next="for rehearsals only: take simulation.enabled out elsewhere")
         for finding in advice(configuration):
             told = {"finding": finding.kind.id, "detail": finding.sentence, "next": finding.next_step}
             self.log.warning("configuration_advice", **told)
@@ -346,6 +349,7 @@ class Sidecar:
         self.admin = opened.admin or self.admin
         if self.admin is not None and section is not None:
             self.admin.token = section.token
+            self.admin.simulation = configuration.simulation.enabled
 
     def _rename(self, listener: Listener, name: str) -> None:
         if listener.name != name:

@@ -133,3 +133,31 @@ async def test_it_is_never_an_upstream(rig: Rig, secret: Path) -> None:
     await rig.start(routes=[route], admin=admin(rig, secret))
     client = await rig.client()
     assert (await client.ask(get(f"http://self.test:{port}/v1/credentials"))).reason == "address_denied"
+
+
+async def simulated(rig: Rig) -> int:
+    """The status of a request to end a token."""
+    lines = ["POST /v1/simulation/orders/expire HTTP/1.1", "Host: localhost", f"Authorization: Bearer {ADMIN}"]
+    async with await RawClient.to(rig.port("admin")) as client:
+        return (await client.ask("\r\n".join([*lines, "Connection: close", "", ""]).encode())).status
+
+
+async def test_tokens_end_on_command_only_while_the_configuration_says_so(rig: Rig, secret: Path, logs: Logs) -> None:
+    await rig.start(admin=admin(rig, secret))
+    assert await simulated(rig) == 404
+    assert not logs("simulation_enabled")
+    assert await reload(rig, admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202
+    [line] = logs("simulation_enabled")
+    assert line["level"] == "warning"
+    assert await reload(rig, admin=admin(rig, secret))
+    assert await simulated(rig) == 404
+
+
+async def test_they_do_from_the_start_where_it_says_so_at_the_start(rig: Rig, secret: Path, logs: Logs) -> None:
+    await rig.start(admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202
+    assert len(logs("simulation_enabled")) == 1
+    rig.ports.pop("admin")
+    assert await reload(rig, admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202

@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "read_once", "preflight", "app", "cli"),
+    *("simulation", "read_once", "preflight", "app", "rehearsal", "cli", "testing"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 
@@ -52,6 +52,7 @@ SANS_IO: Final = frozenset(
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges", "proxy/question", "proxy/explaining"),
         *("admin/access", "preflight/kinds", "preflight/findings"),
+        *("rehearsal/timeline", "rehearsal/verdict", "rehearsal/reports"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))

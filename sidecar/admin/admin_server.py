@@ -3,10 +3,13 @@
     GET  /v1/credentials                     how each one stands; neither token nor fingerprint of one
     POST /v1/credentials/NAME/token          its token; a fresh one with ``?fresh=true``
     POST /v1/credentials/NAME/refresh        ask for a fresh one, without waiting for it
+    POST /v1/simulation/NAME/expire          take its token to be at its end now
+    POST /v1/simulation/NAME/revoke-token    drop its token, without the grace of ``stale_for``
 
-Decides what each address answers, and that whatever is more than looking needs the token of the configuration: without
-one there the API is read-only. Leaves who may ask to ``access``, sockets and bounds to ``page_server``, and tokens to
-the broker. Every token that leaves is a line in the log, without the token.
+The last two are there only with ``simulation.enabled``. Decides what each address answers, and that whatever is more
+than looking needs the token of the configuration: without one there the API is read-only. Leaves who may ask to
+``access``, sockets and bounds to ``page_server``, and tokens to the broker. Every token that leaves is a line in the
+log, without the token; so is every one that ends on command.
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ class _Asked(NamedTuple):
     name: str = ""
     action: str = ""
     fresh: bool = False
+    simulated: bool = False
 
 
 class AdminServer(PageServer):
@@ -83,6 +87,9 @@ class AdminServer(PageServer):
         metrics: counts who is denied for where it comes from.
         clock: the broker's.
         tasks: owns the background work of the server.
+
+    Attributes:
+        simulation: tokens may be expired on command (``simulation.enabled``).
     """
 
     name = "admin"
@@ -99,6 +106,7 @@ class AdminServer(PageServer):
     ) -> None:
         super().__init__(bind, tasks=tasks)
         self.token = token
+        self.simulation = False
         self._broker = broker
         self._metrics = metrics
         self._clock = clock
@@ -114,6 +122,8 @@ class AdminServer(PageServer):
             asked = _asked(head)
             if not asked.name:
                 return _json(200, {"credentials": [self._status(each) for each in self._broker.credentials()]})
+            if asked.simulated and not self.simulation:
+                raise NotFound("nothing is simulated here: the configuration does not say simulation.enabled: true")
             self._let_in(request)
             return self._act(asked)
         except SidecarError as error:
@@ -130,11 +140,18 @@ class AdminServer(PageServer):
             credential = self._broker.credential(asked.name)
         except KeyError:
             raise NotFound("no credential has this name: GET /v1/credentials lists them") from None
+        if asked.simulated:
+            return self._simulate(credential, asked.action)
         if asked.action == "refresh":
             log.info("refresh_asked", credential=credential.name)
             credential.request_refresh()
             return _json(202, self._status(credential))
         return self._give(credential, fresh=asked.fresh)
+
+    def _simulate(self, credential: Credential, action: str) -> Answer:
+        had_token = credential.expire_now(grace=action == "expire")
+        log.warning("token_expired_on_command", credential=credential.name, action=action, had_token=had_token)
+        return _json(202, self._status(credential))
 
     async def _give(self, credential: Credential, *, fresh: bool) -> Answer:
         try:
@@ -279,7 +296,7 @@ def _fields(error: SidecarError) -> list[str]:
     return []
 
 
-_ACTIONS: Final = frozenset({"token", "refresh"})
+_ACTIONS: Final = {"credentials": frozenset({"token", "refresh"}), "simulation": frozenset({"expire", "revoke-token"})}
 
 
 def _asked(head: RequestHead) -> _Asked:
@@ -293,10 +310,10 @@ def _asked(head: RequestHead) -> _Asked:
     if parts == ["", "v1", "credentials"]:
         _allow(head, "GET", "HEAD")
         return _Asked()
-    if len(parts) == 5 and parts[:3] == ["", "v1", "credentials"] and parts[3] and parts[4] in _ACTIONS:
+    if len(parts) == 5 and parts[:2] == ["", "v1"] and parts[3] and parts[4] in _ACTIONS.get(parts[2], ()):
         _allow(head, "POST")
         fresh = ("fresh", "true") in parse_qsl(query)
-        return _Asked(unquote(parts[3], errors="replace"), parts[4], fresh)
+        return _Asked(unquote(parts[3], errors="replace"), parts[4], fresh, simulated=parts[2] == "simulation")
     raise NotFound("the admin API has /v1/credentials, and below it NAME/token and NAME/refresh")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker import policy
@@ -232,6 +232,21 @@ class Credential:
         """Ask for a token as soon as the endpoint's breaker allows, backoff or not."""
         self._asked = trigger
         self._alarm.ring()
+
+    def expire_now(self, *, grace: bool = True) -> bool:
+        """Take the token to be at its end, for a rehearsal; False if there is none.
+
+        Args:
+            grace: what ``stale_for`` allows begins now; else the token is of no use at all any more.
+        """
+        if self.published is None:
+            return False
+        now = self._clock.now()
+        usable_until = now + self._stale_for if grace else now
+        self.published = replace(self.published, expires_at=now, usable_until=usable_until)
+        self._refresh_at = min(self._refresh_at, now)
+        self._alarm.ring()
+        return True
 
     def start(self, *, delay_seconds: float = 0.0) -> None:
         """Begin the loop; the first token is asked for after the delay, or when the first request waits for it."""

@@ -14,12 +14,14 @@ A log that cannot be written is not a reason to stop serving: a closed or full s
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,7 +33,7 @@ from sidecar.telemetry.redaction import MASK, Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
@@ -98,6 +100,31 @@ def _set_level(number: int) -> None:
         logger_factory=_lines,
         cache_logger_on_first_use=False,
     )
+
+
+@contextlib.contextmanager
+def borrowed(level: str) -> Iterator[None]:
+    """``configure`` for a while, in a process that is somebody else's: what it had before is given back.
+
+    A test suite has hooks, handlers and perhaps structlog of its own.
+    """
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    root, raises, shows = logging.getLogger(), logging.raiseExceptions, warnings.showwarning
+    had, level_before = _bridge in root.handlers, root.level
+    ours = structlog.get_config()["logger_factory"] is _lines
+    events = _found if ours and _found is not None else structlog.get_config()
+    configure(level)
+    try:
+        yield
+    finally:
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.raiseExceptions = raises
+        root.setLevel(level_before)
+        if not had:
+            root.removeHandler(_bridge)
+        if warnings.showwarning is not shows:
+            logging.captureWarnings(False)
+        structlog.configure(**events)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -257,5 +284,7 @@ def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
     _report("unraisable", args.exc_value, message=args.err_msg, left_out=left_out)
 
 
+_found: Final = structlog.get_config() if structlog.is_configured() else None
+"""What somebody else had told structlog before this file was imported."""
 # Whoever logs before ``configure``, or only imports this file, goes through the chain as well.
 _set_level(logging.INFO)

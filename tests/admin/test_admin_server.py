@@ -386,3 +386,52 @@ async def test_on_a_wildcard_the_address_that_was_dialled_is_its_own(stage: Stag
         async with session.get(f"http://127.0.0.2:{server.port}/v1/credentials", headers=headers) as foreign:
             assert foreign.status == 403
     await server.close()
+
+
+# --- tokens that end on command ---------------------------------------------------------------------------------------
+
+EXPIRE = "/v1/simulation/orders/expire"
+REVOKE = "/v1/simulation/orders/revoke-token"
+
+
+@pytest.mark.parametrize(("path", "action"), [(EXPIRE, "expire"), (REVOKE, "revoke-token")])
+async def test_a_token_ends_on_command_and_the_log_says_so_loudly(
+    stage: Stage, logs: Callable[[str], list[dict[str, Any]]], path: str, action: str
+) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    await stage.has_token()
+    assert (await stage.ask("POST", path)).status == 202
+    await until(lambda: stage.broker.credential("orders").status().generation == 2, "a new token came")
+    [line] = logs("token_expired_on_command")
+    assert (line["level"], line["credential"], line["action"]) == ("warning", "orders", action)
+    assert line["had_token"] is True
+
+
+@pytest.mark.parametrize("path", [EXPIRE, REVOKE])
+async def test_where_nothing_is_simulated_the_address_does_not_exist(stage: Stage, path: str) -> None:
+    await stage.run()
+    await stage.has_token()
+    said = await stage.ask("POST", path)
+    assert (said.status, problem(said)) == (404, "not_found")
+    assert "simulation.enabled" in said.body["detail"]
+    assert stage.broker.credential("orders").status().generation == 1
+
+
+async def test_ending_a_token_needs_the_admin_token(stage: Stage) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    await stage.has_token()
+    assert problem(await stage.ask("POST", EXPIRE, token=None)) == "admin_token_refused"
+    stage.server.token = None
+    assert problem(await stage.ask("POST", EXPIRE)) == "admin_read_only"
+    assert stage.broker.credential("orders").status().generation == 1
+
+
+async def test_addresses_of_the_simulation_are_as_strict_as_the_others(stage: Stage) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    for path in ("/v1/simulation/orders/token", "/v1/simulation/other/expire", "/v1/credentials/orders/expire"):
+        assert (await stage.ask("POST", path)).status == 404
+    said = await stage.ask("GET", EXPIRE)
+    assert (said.status, said.headers["Allow"]) == (405, "POST")

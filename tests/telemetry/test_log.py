@@ -19,7 +19,7 @@ import pytest
 
 from sidecar.errors import Fault
 from sidecar.secrets import Secret, SecretReference
-from sidecar.telemetry.log import configure, get_logger, handle_loop_error
+from sidecar.telemetry.log import borrowed, configure, get_logger, handle_loop_error
 from sidecar.telemetry.redaction import LONGEST_LINE, MASK
 
 if TYPE_CHECKING:
@@ -337,3 +337,22 @@ def test_logging_imports_no_console_library_though_it_is_installed(tmp_path: Pat
         text=True,
     )
     assert done.stdout.splitlines() == ["logging ready", "rich imported"]
+
+
+def test_what_is_borrowed_is_given_back() -> None:
+    root = logging.getLogger()
+    root.handlers.clear()
+
+    def state() -> list[Any]:
+        hooks = [sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning]
+        return [*hooks, root.level, list(root.handlers), logging.raiseExceptions]
+
+    logging.captureWarnings(False)
+    sys.excepthook, logging.raiseExceptions = sys.__excepthook__, True
+    before = state()
+    with borrowed("error"):
+        assert state() != before
+    assert state() == before
+    with borrowed("error"), borrowed("info"):
+        pass
+    assert state() == before
