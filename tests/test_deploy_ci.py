@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import time
@@ -15,7 +16,6 @@ import pytest
 import yaml
 from aiohttp import web
 
-from sidecar.cli import COMMANDS
 from sidecar.config.load import parse
 from sidecar.simulation.echo import Echo
 from sidecar.simulation.idp import Client, MockIdP, Trusted
@@ -33,6 +33,24 @@ PLATFORM: Final = "https://platform.example.com"
 SUBJECT: Final = "repo:example/orders:ref:refs/heads/main"
 NO_NETWORK: Final = ("name resolution", "NewConnectionError", "Network is unreachable", "Max retries exceeded")
 WRONG: Final = "listeners: [{name: egress, bind: 127.0.0.1:6180, color: red}]\n"
+
+
+QUIET: Final = "description: Nothing happens.\nduration: 1s\n"
+OUTAGE: Final = """description: An outage that no token outlives.
+duration: 3s
+ttl: 1s
+steps: [{at: 100ms, event: outage}]
+"""
+
+
+RECORDING: Final = r"""#!/bin/sh
+[ "$1" = -m ] || exit "${TOO_OLD:-0}"
+mkdir -p "$3/bin"
+for name in pip sidecar; do
+  printf '#!/bin/sh\nfor word; do printf "[%%s] " "$word"; done | sed "s/ $//"\necho\n' > "$3/bin/$name"
+  chmod +x "$3/bin/$name"
+done
+"""
 
 
 class JobTokens:
@@ -115,6 +133,18 @@ async def test_a_job_calls_its_api_by_its_own_token_and_no_secret_is_stored(
     assert {request.field("client_id") for request in idp.received} == {"orders-pipeline"}
 
 
+async def test_the_configuration_may_name_the_file_of_the_token_by_its_path(
+    github: GitHub, idp: MockIdP, api: Echo
+) -> None:
+    text = json.loads(configuration(idp, api))
+    del text["credentials"]["orders"]["assertion"]
+    file = github.temporary / "token-sidecar" / "credentials" / "job-token"
+    text["credentials"]["orders"]["assertion_file"] = str(file)
+    (github.workspace / "config.yaml").write_text(json.dumps(text))
+    assert (await github.use(mode="exec", audience=AUDIENCE, command=call(api))).code == 0
+    assert api.served == 1
+
+
 async def test_the_token_of_the_job_is_masked_and_shown_nowhere(
     github: GitHub, service: TokenService, idp: MockIdP, api: Echo
 ) -> None:
@@ -142,7 +172,7 @@ async def test_the_token_is_fetched_anew_before_it_ends_and_half_a_line_does_not
     done = await github.use(mode="exec", arguments="--no-wait", audience=AUDIENCE, command=command)
     assert done.code == 0, done.output
     assert len(service.given) >= 2
-    assert f"half\n::add-mask::{service.given[1]}\n" in done.output
+    assert "half\n::add-mask::" in done.output
     assert not [token for token in service.given if token in shown(done)]
 
 
@@ -243,18 +273,17 @@ async def test_it_runs_where_it_is_told_to(github: GitHub) -> None:
     assert (await github.use(working_directory="deploy", arguments="--offline --no-files")).code == 0
 
 
-@pytest.mark.skipif("simulate" not in COMMANDS, reason="this version has no simulate")
-async def test_a_rehearsal_leaves_its_report_also_when_it_fails(github: GitHub) -> None:
-    (github.workspace / "short.yaml").write_text(SHORT)
-    done = await github.use(mode="simulate", arguments="./short.yaml")
-    assert done.code == 0, done.output
-    assert ElementTree.parse(done.outputs["report"]).getroot().tag == "testsuites"
-    done = await github.use(mode="simulate", arguments="no-such-scenario")
-    assert done.code in (2, 3)
-    assert done.outputs["report"].endswith("simulate.xml")
+async def test_a_rehearsal_leaves_its_report_also_when_it_fails(github: GitHub, service: TokenService) -> None:
+    for name, text, code in (("quiet", QUIET, 0), ("outage", OUTAGE, 1)):
+        (github.workspace / f"{name}.yaml").write_text(text)
+        done = await github.use(mode="simulate", arguments=f"./{name}.yaml")
+        assert done.code == code, done.output
+        suites = ElementTree.parse(done.outputs["report"]).getroot()
+        assert [suite.get("name") for suite in suites] == [name]
+        assert bool(suites.findall(".//failure")) == bool(code)
+        assert "<testsuites" in done.output
+    assert service.given == []
 
-
-SHORT: Final = "description: nothing happens\nduration: 1s\n"
 
 # --- GitHub: the action as such --------------------------------------------------------------------------------------
 
@@ -287,10 +316,48 @@ def test_the_example_uses_inputs_that_there_are() -> None:
     assert "permissions" not in jobs["check"]
 
 
+async def test_the_example_s_check_has_nothing_to_say_about_its_configuration(github: GitHub) -> None:
+    (github.workspace / "config.yaml").write_text((CI / "config.yaml").read_text())
+    jobs = yaml.safe_load((ACTION / "example.yml").read_text())["jobs"]
+    done = await github.use(**jobs["check"]["steps"][1]["with"])
+    assert (done.code, "::" in done.output) == (0, False), done.output
+
+
 def test_the_configuration_of_the_examples_loads() -> None:
     text = (CI / "config.yaml").read_text()
     for reference in ("cred:job-token", "env:ID_TOKEN"):
         assert parse(text.replace("cred:job-token", reference), "config.yaml").credentials["orders"].assertion
+
+
+@pytest.fixture
+def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A path with a ``python3`` whose environments have a ``pip`` that only says what it was told."""
+    folder = tmp_path_factory.mktemp("recording")
+    (folder / "python3").write_text(RECORDING)
+    (folder / "python3").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+async def test_a_wheel_is_installed_where_one_is_named_with_dependencies_by_their_hashes(
+    tmp_path: Path, recording: str
+) -> None:
+    job = GitHub(ACTION, tmp_path, variables={"PATH": recording})
+    done = await job.use(package="./a b.whl", arguments="--strict")
+    lock = f"{ACTION}/../../../requirements.lock"
+    assert done.output.splitlines() == [
+        f"[--quiet] [--disable-pip-version-check] [install] [--require-hashes] [--requirement] [{lock}]",
+        "[--quiet] [--disable-pip-version-check] [install] [--no-deps] [./a b.whl]",
+        "[check] [--format] [github] [--strict]",
+    ]
+    again = await job.use(package="./a b.whl")
+    assert again.output == "[check] [--format] [github]\n"
+
+
+async def test_a_python_that_is_too_old_is_told_of(tmp_path: Path, recording: str) -> None:
+    job = GitHub(ACTION, tmp_path, variables={"PATH": recording, "TOO_OLD": "1"})
+    done = await job.use()
+    assert done.code == 1
+    assert done.output.startswith("::error title=Token Sidecar::python3 has to be 3.11 or newer")
 
 
 async def test_the_action_installs_the_checkout_that_it_is_in(tmp_path: Path) -> None:
@@ -363,11 +430,10 @@ async def test_a_check_that_fails_shows_its_report_and_keeps_its_exit_code(proje
     assert done.output == (project / job["artifacts"]["reports"]["junit"]).read_text()
 
 
-@pytest.mark.skipif("simulate" not in COMMANDS, reason="this version has no simulate")
 async def test_scenarios_are_rehearsed_where_some_are_named(project: Path, interpreter: str) -> None:
-    (project / "short.yaml").write_text(SHORT)
-    job = extended(jobs_of(scenarios="./short.yaml"), "token-sidecar-simulate")
-    assert job["rules"] == [{"if": '"./short.yaml" != ""'}]
+    (project / "quiet.yaml").write_text(QUIET)
+    job = extended(jobs_of(scenarios="./quiet.yaml"), "token-sidecar-simulate")
+    assert job["rules"] == [{"if": '"./quiet.yaml" != ""'}]
     done = await run_job(job, folder=project, interpreter=interpreter, variables={})
     assert (done.code, done.output) == (0, "")
     assert ElementTree.parse(project / job["artifacts"]["reports"]["junit"]).getroot().tag == "testsuites"
@@ -382,6 +448,27 @@ async def test_an_image_without_the_sidecar_wants_a_package(tmp_path: Path, inte
     line = job["before_script"][0].replace("command -v sidecar", "command -v no-such-sidecar")
     done = await run_job(job | {"before_script": [line]}, folder=tmp_path, interpreter=interpreter, variables={})
     assert (done.code, done.output) == (2, "the image has no sidecar: name a package for pip\n")
+
+
+async def test_it_is_installed_from_a_package_and_dependencies_by_their_hashes_where_there_is_a_lock(
+    tmp_path: Path, recording: str, interpreter: str
+) -> None:
+    for inputs, told in (
+        ({"package": "a.whl"}, ["[a.whl]"]),
+        (
+            {"package": "a.whl", "requirements": "r.lock"},
+            ["[--require-hashes] [--requirement] [r.lock]", "[--no-deps] [a.whl]"],
+        ),
+    ):
+        job = jobs_of(**inputs)[".token-sidecar"]
+        line = job["before_script"][0].replace("command -v sidecar", "command -v no-such-sidecar")
+        done = await run_job(
+            job | {"before_script": [line]}, folder=tmp_path, interpreter=interpreter, variables={"PATH": recording}
+        )
+        assert done.code == 0, done.output
+        assert done.output.splitlines() == [
+            f"[install] [--quiet] [--disable-pip-version-check] {each}" for each in told
+        ]
 
 
 def test_the_example_gives_the_component_what_it_wants() -> None:
