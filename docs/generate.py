@@ -73,6 +73,7 @@ REMEDIES: Final = {
     "admin_token_refused": "send `Authorization: Bearer TOKEN` once, with the value that `admin.token` holds now",
     "admin_read_only": "set `admin.token`; if it is set, the log's `admin_token_unusable` says what is wrong with it",
     "token_bound": "send the requests through the sidecar, which proves each of them, or leave `dpop` out",
+    "login_failed": "the detail says what the provider or the store answered; correct that and begin the login again",
     "not_found": "see the list of addresses above; names are percent-encoded",
     "method_not_allowed": "take a method that `Allow` names",
     "loop_detected": "an upstream leads back here: check the routes, and the proxies behind them",

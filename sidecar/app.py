@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 from sidecar.admin.admin_server import AdminServer
+from sidecar.admin.facts import Facts, Reload
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import files, load
+from sidecar.config import difference, files, load
 from sidecar.config.reload import Watched, watch
 from sidecar.errors import InternalError, SidecarError
 from sidecar.preflight.offline import advice
@@ -89,6 +90,7 @@ class Sidecar:
         self._own_sockets = OwnSockets()
         self.broker = Broker(clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks)
         self.health = Health(self.broker)
+        self.facts = Facts(started_at=self._clock.wall(), configuration=configuration)
         resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
         self.gateway = Gateway(
             self._empty_generation(),
@@ -164,6 +166,7 @@ class Sidecar:
             token=section.token,
             broker=self.broker,
             metrics=self.metrics,
+            facts=self.facts,
             clock=self._clock,
             tasks=self._tasks,
         )
@@ -206,7 +209,10 @@ class Sidecar:
             listener.trusts_forwarded = by_name[listener.name].trust_forwarded
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
-        self.configuration = configuration
+        self.gateway.recent = None if configuration.admin is None else self.facts.recent
+        log.keep_lines(configuration.admin is not None)
+        self.configuration = self.facts.configuration = configuration
+        self.facts.table = table
 
     def _route(self, config: model.Route) -> Route:
         suffix = config.host.startswith("*.")
@@ -260,7 +266,9 @@ class Sidecar:
         except SidecarError as error:
             self._reject(error)
             return False
+        changes = tuple(difference.changes(self.configuration, configuration))
         await self._swap(configuration, read_once, opened)
+        self.facts.reload = Reload(at=self._clock.wall(), changes=changes)
         self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
@@ -270,6 +278,7 @@ class Sidecar:
     def _reject(self, error: SidecarError) -> None:
         self.metrics.config_reloads["rejected"].value += 1
         self.metrics.config_last_reload_successful.value = 0
+        self.facts.reload = Reload(at=self._clock.wall(), problem=error.detail)
         self.log.error(
             "reload_rejected",
             reason=error.reason,
@@ -424,6 +433,7 @@ class Sidecar:
         if self.gateway.access_log is not None:
             self.gateway.access_log.close()
         self.log.info("stopped")
+        log.keep_lines(False)
 
     async def _close_sockets(self) -> None:
         for listener in (*self.listeners, *self._retired):

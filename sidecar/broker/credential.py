@@ -82,6 +82,9 @@ class Status:
     last_detail: str | None
     """Its one sentence."""
     fetching: bool
+    failing_since: float | None
+    refresh_at: float | None
+    """When the token is to be renewed; None without one."""
 
 
 class Credential:
@@ -301,6 +304,8 @@ class Credential:
             last_error=self._error.reason if self._error else None,
             last_detail=self._error.detail if self._error else None,
             fetching=self._fetch.under_way,
+            failing_since=self._trouble.since if self._trouble else None,
+            refresh_at=self._refresh_at if token else None,
         )
 
     # --- the loop ---------------------------------------------------------------------------------------------------

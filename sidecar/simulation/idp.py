@@ -196,8 +196,8 @@ class MockIdP(Provider):
         if name not in self._endpoints:
             return web.json_response({"error": "not_found"}, status=404)
         response = await self._faults.answer(name, request, lambda: _decided(self._endpoints[name], received))
-        if self.skew and not response.prepared:
-            response.headers["Date"] = formatdate(self.wall(), usegmt=True)  # RFC 9110 section 6.6.1
+        if not response.prepared:
+            response.headers.setdefault("Date", formatdate(self.wall(), usegmt=True))  # RFC 9110 section 6.6.1
         return response
 
     def _endpoint_name(self, received: Received) -> str:

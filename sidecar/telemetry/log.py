@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections import deque
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -46,7 +47,7 @@ import structlog  # noqa: E402
 for _name in _UNWANTED:
     del sys.modules[_name]
 
-__all__ = ["AccessLog", "configure", "get_logger", "handle_loop_error"]
+__all__ = ["AccessLog", "configure", "get_logger", "handle_loop_error", "keep_lines", "kept_lines"]
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -68,7 +69,12 @@ SECRET_KEYS: Final = frozenset(
 )
 """Keys whose value is not shown: only whether there is one, or the reference it is read from."""
 
+KEPT_LINES: Final = 200
+"""For a support bundle: what a quiet sidecar says in days, and a troubled one in minutes."""
+
 _redactor: Final = Redactor()
+_kept: Final[deque[str]] = deque(maxlen=KEPT_LINES)
+_keeping = False
 
 
 def configure(level: str) -> None:
@@ -130,6 +136,19 @@ def borrowed(level: str) -> Iterator[None]:
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry ``component: name``; it follows every later ``configure``."""
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
+
+
+def keep_lines(wanted: bool) -> None:
+    """Keep the last lines in memory as well, or no longer."""
+    global _keeping
+    _keeping = wanted
+    if not wanted:
+        _kept.clear()
+
+
+def kept_lines() -> list[str]:
+    """The last lines, the oldest first, without what has become a secret since."""
+    return [_redactor.redact_json_line(line) for line in _kept]
 
 
 def handle_loop_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -216,6 +235,8 @@ class _Lines:
     """Where structlog hands finished lines; looked up each time, because standard error may be replaced."""
 
     def write(self, line: str) -> None:
+        if _keeping:
+            _kept.append(line)
         try:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()

@@ -195,7 +195,16 @@ async def test_an_unknown_name_is_not_found(stage: Stage, name: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/metrics", "/v1", "/v1/credentials/", "/v1/credentials/orders", "/v1/credentials//token"),
+        *(
+            "/metrics",
+            "/v1",
+            "/v1/events/",
+            "/index.html",
+            "/callback",
+            "/v1/credentials/",
+            "/v1/credentials/orders",
+            "/v1/credentials//token",
+        ),
         *("/v1/credentials/orders/token/", "/v2/credentials", "/v1/credentials/orders/secret", "//v1/credentials"),
     ],
 )
@@ -296,11 +305,14 @@ async def test_a_foreign_host_or_page_gets_nothing_whatever_it_knows(stage: Stag
         ({"Sec-Fetch-Site": "cross-site"}, "origin_foreign"),
         ({"Origin": origin, "Sec-Fetch-Site": "same-site"}, "origin_foreign"),
     ):
-        for method, path in (("GET", "/v1/credentials"), ("POST", f"{ORDERS}/token"), ("GET", "/")):
+        for method, path in (
+            *(("GET", "/v1/credentials"), ("GET", "/v1/status"), ("GET", "/v1/events"), ("POST", f"{ORDERS}/token")),
+            *(("POST", f"{ORDERS}/login"), ("POST", f"{ORDERS}/refresh"), ("POST", "/v1/support-bundle")),
+        ):
             said = await stage.ask(method, path, **fields)
             assert (said.status, problem(said)) == (403, reason)
-    assert stage.metrics.denied["host_unknown"].value == 3
-    assert stage.metrics.denied["origin_foreign"].value == 12
+    assert stage.metrics.denied["host_unknown"].value == 7
+    assert stage.metrics.denied["origin_foreign"].value == 28
     assert (await stage.ask("POST", f"{ORDERS}/token", Origin=origin)).status == 200
 
 
@@ -324,8 +336,8 @@ async def test_a_foreign_host_or_page_gets_nothing_whatever_it_knows(stage: Stag
             "not_found",
         ),
         (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n", 404, "not_found"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431, "head_too_large"),
-        (b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "target_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 33_000 + b"\r\n\r\n", 431, "head_too_large"),
+        (b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "target_too_long"),
     ],
 )
 async def test_what_is_malformed_is_a_problem_too(stage: Stage, raw: bytes, status: int, reason: str) -> None:
