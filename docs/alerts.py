@@ -73,7 +73,7 @@ STARTUP: Final = Family(
     "config_last_reload_successful|credential_state",
     "the process stays up (`/startupz` answers 200), or the log says `reload_applied`",
 )
-ADMIN: Final = Family("Admin", "admin_", "suspected_abuse_total", "the request is answered with 200 or 202")
+ADMIN: Final = Family("Admin", "admin_|login_", "suspected_abuse_total", "the request is answered with 200 or 202")
 
 CAUSES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "Answer": {
@@ -124,6 +124,9 @@ CAUSES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "store_locked": ("the pod before has not ended yet", "two replicas share a volume"),
         "login_needed": ("nobody has logged in yet", "the consent was withdrawn or has expired"),
         "cannot_bind": ("another process has the port", "a socket's folder that cannot be written"),
+    },
+    "Admin": {
+        "login_failed": ("the IdP refuses the client or its scopes, or is down", "the store has no good key"),
     },
 }  # fmt: skip
 """The likeliest first. Where a reason has none here, whoever sent the request has to correct it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import alerts, providers
+from docs import alerts, providers, rehearsals
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.cli.client_settings import CLIENTS
@@ -73,6 +73,7 @@ REMEDIES: Final = {
     "admin_token_refused": "send `Authorization: Bearer TOKEN` once, with the value that `admin.token` holds now",
     "admin_read_only": "set `admin.token`; if it is set, the log's `admin_token_unusable` says what is wrong with it",
     "token_bound": "send the requests through the sidecar, which proves each of them, or leave `dpop` out",
+    "login_failed": "the detail says what the provider or the store answered; correct that and begin the login again",
     "not_found": "see the list of addresses above; names are percent-encoded",
     "method_not_allowed": "take a method that `Allow` names",
     "loop_detected": "an upstream leads back here: check the routes, and the proxies behind them",
@@ -234,6 +235,8 @@ def limits() -> str:
 
 def not_yet() -> str:
     """Keys that are refused because what they ask for does not exist yet."""
+    if not NOT_YET:
+        return "At present there are none."
     return "\n".join(
         f"- {code(key)}{': ' if values else ''}{', '.join(code(value) for value in values)}"
         for key, values in NOT_YET.items()
@@ -258,6 +261,12 @@ PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
     "docs/commands.md": {"clients": clients},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
+    "docs/simulate.md": {
+        "scenarios": rehearsals.scenarios,
+        "scenario": rehearsals.scenario,
+        "events": rehearsals.events,
+        "faults": rehearsals.faults,
+    },
     "docs/reference/metrics.md": {"metrics": metrics},
     "docs/reference/reasons.md": {
         "answers": answers,

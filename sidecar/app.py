@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 from sidecar.admin.admin_server import AdminServer
+from sidecar.admin.facts import Facts, Reload
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
-from sidecar.config import files, load
+from sidecar.config import difference, files, load
 from sidecar.config.reload import Watched, watch
 from sidecar.errors import InternalError, SidecarError
 from sidecar.preflight.offline import advice
@@ -93,6 +94,7 @@ class Sidecar:
             clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks, tracing=self.tracing
         )
         self.health = Health(self.broker)
+        self.facts = Facts(started_at=self._clock.wall(), configuration=configuration)
         resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
         self.gateway = Gateway(
             self._empty_generation(),
@@ -128,6 +130,7 @@ class Sidecar:
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         if configuration.admin is not None:
             self.admin = self._admin_server(configuration.admin)
+            self.admin.simulation = configuration.simulation.enabled
         try:
             for listener in self.listeners:
                 listener.open()
@@ -172,6 +175,7 @@ class Sidecar:
             token=section.token,
             broker=self.broker,
             metrics=self.metrics,
+            facts=self.facts,
             clock=self._clock,
             tasks=self._tasks,
         )
@@ -215,7 +219,10 @@ class Sidecar:
         log.configure(configuration.log.level)
         self._switch_access_log(configuration.log.access)
         self.tracing.switch(configuration.tracing.enabled)
-        self.configuration = configuration
+        self.gateway.recent = None if configuration.admin is None else self.facts.recent
+        log.keep_lines(configuration.admin is not None)
+        self.configuration = self.facts.configuration = configuration
+        self.facts.table = table
 
     def _route(self, config: model.Route) -> Route:
         suffix = config.host.startswith("*.")
@@ -247,6 +254,8 @@ class Sidecar:
 
     def _warn(self, configuration: Configuration) -> None:
         """Say what is allowed and yet worth a look."""
+        if configuration.simulation.enabled:
+            self.log.warning("simulation_enabled", next="for rehearsals only: take simulation.enabled out elsewhere")
         for finding in advice(configuration):
             told = {"finding": finding.kind.id, "detail": finding.sentence, "next": finding.next_step}
             self.log.warning("configuration_advice", **told)
@@ -269,7 +278,9 @@ class Sidecar:
         except SidecarError as error:
             self._reject(error)
             return False
+        changes = tuple(difference.changes(self.configuration, configuration))
         await self._swap(configuration, read_once, opened)
+        self.facts.reload = Reload(at=self._clock.wall(), changes=changes)
         self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
@@ -279,6 +290,7 @@ class Sidecar:
     def _reject(self, error: SidecarError) -> None:
         self.metrics.config_reloads["rejected"].value += 1
         self.metrics.config_last_reload_successful.value = 0
+        self.facts.reload = Reload(at=self._clock.wall(), problem=error.detail)
         self.log.error(
             "reload_rejected",
             reason=error.reason,
@@ -358,6 +370,7 @@ class Sidecar:
         self.admin = opened.admin or self.admin
         if self.admin is not None and section is not None:
             self.admin.token = section.token
+            self.admin.simulation = configuration.simulation.enabled
 
     def _rename(self, listener: Listener, name: str) -> None:
         if listener.name != name:
@@ -433,6 +446,7 @@ class Sidecar:
             self.gateway.access_log.close()
         await self.tracing.close()
         self.log.info("stopped")
+        log.keep_lines(False)
 
     async def _close_sockets(self) -> None:
         for listener in (*self.listeners, *self._retired):

@@ -197,6 +197,13 @@ class TokenBound(AdminError):
     fault = Fault.OPERATOR
 
 
+class LoginFailed(AdminError):
+    """The detail says what the provider, or the way to it, answered."""
+
+    reason, title, status, retryable = "login_failed", "The login could not begin", 502, True
+    fault = Fault.IDP
+
+
 class NotFound(AdminError):
     reason, title, status = "not_found", "There is nothing at this address", 404
 

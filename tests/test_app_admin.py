@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from sidecar.errors import CannotBind, SecretMissing
+from tests.end_to_end.waiting import until
 from tests.proxy.conftest import logs, rig, trust  # noqa: F401 - fixtures
 from tests.proxy.raw_client import RawClient, get
+from tests.proxy.rig import API
 from tests.test_app import FORWARD, refused, reload, status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.admin.facts import Reload
     from tests.proxy.conftest import Logs
     from tests.proxy.rig import Rig
 
@@ -133,3 +136,90 @@ async def test_it_is_never_an_upstream(rig: Rig, secret: Path) -> None:
     await rig.start(routes=[route], admin=admin(rig, secret))
     client = await rig.client()
     assert (await client.ask(get(f"http://self.test:{port}/v1/credentials"))).reason == "address_denied"
+
+
+async def simulated(rig: Rig) -> int:
+    """The status of a request to end a token."""
+    lines = ["POST /v1/simulation/orders/expire HTTP/1.1", "Host: localhost", f"Authorization: Bearer {ADMIN}"]
+    async with await RawClient.to(rig.port("admin")) as client:
+        return (await client.ask("\r\n".join([*lines, "Connection: close", "", ""]).encode())).status
+
+
+async def test_tokens_end_on_command_only_while_the_configuration_says_so(rig: Rig, secret: Path, logs: Logs) -> None:
+    await rig.start(admin=admin(rig, secret))
+    assert await simulated(rig) == 404
+    assert not logs("simulation_enabled")
+    assert await reload(rig, admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202
+    [line] = logs("simulation_enabled")
+    assert line["level"] == "warning"
+    assert await reload(rig, admin=admin(rig, secret))
+    assert await simulated(rig) == 404
+
+
+async def test_they_do_from_the_start_where_it_says_so_at_the_start(rig: Rig, secret: Path, logs: Logs) -> None:
+    await rig.start(admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202
+    assert len(logs("simulation_enabled")) == 1
+    rig.ports.pop("admin")
+    assert await reload(rig, admin=admin(rig, secret), simulation={"enabled": True})
+    assert await simulated(rig) == 202
+
+
+# --- what it can tell -------------------------------------------------------------------------------------------------
+
+
+async def test_the_last_requests_are_kept_only_while_somebody_could_look(rig: Rig, secret: Path) -> None:
+    sidecar = await rig.start()
+    client = await rig.client()
+    await client.ask(get(f"http://{API}/unseen"))
+    assert sidecar.facts.recent.entries(wall=0.0) == []
+    assert await reload(rig, admin=admin(rig, secret))
+    await client.ask(get(f"http://{API}/seen?key=x"))
+    await client.ask(get("http://elsewhere.example.test/refused?key=x"))
+    await until(lambda: len(sidecar.facts.recent.entries(wall=0.0)) == 2, "both are over")
+    refused, served = sidecar.facts.recent.entries(wall=0.0)
+    assert (served["path"], served["status"], served["injection"], served["route"]) == ("/seen", 200, "injected", "api")
+    assert served["duration_ms"] > 0
+    assert (refused["path"], refused["status"], refused["reason"]) == ("/refused", 403, "target_unmatched")
+    assert refused["host"] == "elsewhere.example.test"
+    assert await reload(rig)
+    assert sidecar.gateway.recent is None
+
+
+async def test_a_reload_leaves_what_it_changed_and_why_it_was_not_to_be(rig: Rig, secret: Path) -> None:
+    sidecar = await rig.start(admin=admin(rig, secret))
+
+    def last() -> Reload | None:
+        return sidecar.facts.reload
+
+    assert last() is None
+    assert await reload(rig, admin=admin(rig, secret), unmatched="forward", routes=[rig.route(methods=["GET"])])
+    assert (applied := last()) is not None
+    assert applied.problem is None
+    assert [(each.path, each.kind) for each in applied.changes] == [
+        ("routes.api.methods", "changed"),
+        ("routes.plain", "removed"),
+        ("unmatched", "changed"),
+    ]
+    assert not await reload(rig, admin=admin(rig, secret), unmatched="perhaps")
+    assert (rejected := last()) is not None
+    assert "unmatched" in (rejected.problem or "")
+    assert sidecar.facts.configuration.unmatched == "forward"
+
+
+async def test_thirty_credentials_and_routes_stay_within_the_series_of_the_contract(rig: Rig, secret: Path) -> None:
+    sidecar = await rig.start(
+        admin=admin(rig, secret),
+        credentials={f"team-{number}": rig.credential() for number in range(30)},
+        routes=[
+            rig.route(name=f"api-{number}", credential=f"team-{number}", paths=[f"/{number}/"]) for number in range(30)
+        ],
+    )
+    assert sidecar.admin is not None
+    client = await rig.client()
+    for number in range(30):
+        await client.ask(get(f"http://{API}/{number}/"))
+    for _ in range(3):
+        sidecar.admin.snapshot()
+    assert len(sidecar.metrics) <= 100 + 50 * 30 + 80 * 30

@@ -22,7 +22,7 @@ PACKAGE: Final = ROOT / "sidecar"
 
 ORDER: Final = (
     *("errors", "secrets", "runtime", "telemetry", "config", "http", "oauth", "broker", "proxy", "admin"),
-    *("simulation", "read_once", "preflight", "app", "cli"),
+    *("simulation", "read_once", "preflight", "app", "rehearsal", "cli", "testing"),
 )
 """Each imports only from what stands before it, and within itself without a cycle."""
 
@@ -48,11 +48,12 @@ SANS_IO: Final = frozenset(
             "oauth/discovery",
             "oauth/dpop",
         ),
-        *("oauth/jws", "oauth/assertion", "oauth/interactive"),
+        *("oauth/jws", "oauth/assertion", "oauth/interactive", "oauth/redirect", "config/difference", "config/shown"),
         *("telemetry/abuse", "broker/policy", "broker/breaker"),
         *("proxy/authority", "proxy/paths", "proxy/routing", "proxy/admission", "proxy/budget", "proxy/entrance"),
         *("proxy/exchange", "proxy/challenges", "proxy/question", "proxy/explaining"),
-        *("admin/access", "preflight/kinds", "preflight/findings"),
+        *("admin/access", "admin/facts", "admin/rates", "admin/claims", "preflight/kinds", "preflight/findings"),
+        *("rehearsal/timeline", "rehearsal/verdict", "rehearsal/reports"),
     )
 )
 IO_MODULES: Final = frozenset(("asyncio", "socket", "ssl", "time", "random", "os"))
@@ -72,6 +73,7 @@ MIRRORED_IN: Final = {"config/presets": "providers"}
 UNMIRRORED: Final[dict[str, str]] = {
     # A file without a test file of its own -> why.
     "proxy/parties": "types that nothing runs",
+    "admin/facts": "types that nothing runs",
 }
 
 # Put together from pieces, so that this file does not find itself.

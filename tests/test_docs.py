@@ -14,6 +14,7 @@ from sidecar.cli import COMMANDS
 from sidecar.config import load
 from sidecar.config.model import Limits
 from sidecar.config.presets import PRESETS
+from sidecar.rehearsal import reading
 from sidecar.telemetry.metrics import Metrics
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -59,7 +60,9 @@ def _platforms(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_configuration_that_is_shown_loads(page: Path) -> None:
     for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", page.read_text()):
-        if block.startswith("- "):  # containers of a pod, or volumes, which have no args
+        if block.startswith("# scenario: "):
+            reading.parse(block, name_of(page))
+        elif block.startswith("- "):  # containers of a pod, or volumes, which have no args
             for part in yaml.safe_load(block):
                 assert "image" not in part or part["args"][0] in COMMANDS
         else:

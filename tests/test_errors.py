@@ -12,7 +12,7 @@ from sidecar.telemetry.metrics import Metrics
 
 # The contract's statuses of the sidecar's own answers; never 401, which would start the app's own OAuth.
 STATUSES = {400, 403, 407, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505, 508}
-ADMIN_STATUSES = {401, 403, 404, 405}
+ADMIN_STATUSES = {401, 403, 404, 405, 502}
 UPSTREAM_REASONS = {"dns", "connect", "tls", "timeout", "reset", "protocol"}
 TOKEN_REASONS = {
     "invalid_client",

@@ -40,8 +40,12 @@ def own_hosts(bound: str, local: str) -> frozenset[str] | None:
     return _LOOPBACK | {canonical_host(host) for host in (bound, local) if host not in _WILDCARDS}
 
 
-def check_source(head: RequestHead, known: frozenset[str] | None) -> None:
+def check_source(head: RequestHead, known: frozenset[str] | None, *, linked: bool = False) -> None:
     """Refuse what another name or a page of another origin led here.
+
+    Args:
+        linked: a link from elsewhere may lead here, so what the browser says of the way (Sec-Fetch-Site) does not
+            count. Only for what is no secret and changes nothing.
 
     Raises:
         BadRequest, HostUnknown, OriginForeign
@@ -52,7 +56,7 @@ def check_source(head: RequestHead, known: frozenset[str] | None) -> None:
     if known is not None and authority.host not in known:
         raise HostUnknown("the admin listener answers to its own address and to localhost, not to that Host")
     for name, value in head.browser:
-        is_own = _is_own_origin(value, authority) if name == b"origin" else value in _OWN_SITE
+        is_own = _is_own_origin(value, authority) if name == b"origin" else linked or value in _OWN_SITE
         if not is_own:
             raise OriginForeign("a page of another origin made this request: only the admin listener's own may")
 

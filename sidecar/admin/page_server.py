@@ -1,7 +1,8 @@
 """A small HTTP server for the sidecar's own pages: what the telemetry and the admin listener have in common.
 
 Decides the form of an answer, and what a stranger can take: heads, connections, unread answers, and how long one may
-stay are bounded, and a body is taken from nobody. Leaves what is answered to its two heirs.
+stay are bounded, and a body is taken from nobody. An answer may also be a stream, which goes on until one side ends it.
+Leaves what is answered to its two heirs.
 
 A small protocol on the house's own strict head parser, rather than aiohttp's server: that one costs 20 ms and 2 MiB to
 import, knows no bound on connections or on a first head's time, and logs a traceback for every malformed request.
@@ -13,7 +14,7 @@ import abc
 import asyncio
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, cast
 
 from sidecar.errors import BadRequest, ClientError, HeadTooLarge
 from sidecar.http.h1 import read_request_head
@@ -22,7 +23,7 @@ from sidecar.proxy.listener import open_socket
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from sidecar.config.model import Bind
     from sidecar.http.message import RequestHead
@@ -38,6 +39,8 @@ IDLE_SECONDS: Final = 75.0
 """Longer than Prometheus' usual intervals of 15 to 60 s, so that a scraper keeps its connection; also how long an
 answer may take, and how long it may stay unread."""
 SWEEP_SECONDS: Final = 5.0
+UNREAD_BYTES: Final = 512 * 1024
+"""Of a stream; whoever leaves more unread is cut off, and asks again."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -54,6 +57,7 @@ _PHRASES: Final = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
+    502: "Bad Gateway",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
@@ -69,6 +73,27 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     content_type: str = JSON
+    fields: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """Where a stream's bytes go."""
+
+    def send(self, data: bytes) -> None:
+        """Pass some on; nothing happens once the client has gone."""
+
+
+class Stream(NamedTuple):
+    """A response without an end of its own.
+
+    Attributes:
+        opened: told the sink once the head is on its way.
+        closed: told it when the client has gone.
+    """
+
+    content_type: str
+    opened: Callable[[Sink], None]
+    closed: Callable[[Sink], None]
     fields: tuple[str, ...] = ()
 
 
@@ -95,6 +120,9 @@ class PageServer(abc.ABC):
 
     name: ClassVar[str]
     """What messages call it."""
+    head_bytes: ClassVar[int] = HEAD_BYTES
+    target_bytes: ClassVar[int] = TARGET_BYTES
+    fields: ClassVar[int] = FIELDS
 
     def __init__(self, bind: Bind, *, tasks: Tasks) -> None:
         self.bind = bind
@@ -105,7 +133,7 @@ class PageServer(abc.ABC):
         self._server: asyncio.Server | None = None
 
     @abc.abstractmethod
-    def answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(self, request: Request) -> Answer | Stream | Coroutine[Any, Any, Answer]:
         """The answer to a request, or how to come by it in less than ``IDLE_SECONDS``; never raises.
 
         Whoever hangs up before has it cancelled.
@@ -199,7 +227,7 @@ class PageServer(abc.ABC):
 class _Connection(asyncio.Protocol):
     """One client: a head, an answer, the next head. Never two heads at once, never a body."""
 
-    __slots__ = ("_answering", "_buffer", "_last", "_loop", "_server", "_transport", "deadline", "heard_at")
+    __slots__ = ("_answering", "_buffer", "_last", "_loop", "_server", "_stream", "_transport", "deadline", "heard_at")
 
     def __init__(self, server: PageServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -207,14 +235,15 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._answering: asyncio.Task[Answer] | None = None
         self._last = False
+        self._stream: Stream | None = None
         self._transport: asyncio.Transport
         self.heard_at = loop.time()
         self.deadline = self.heard_at + HEAD_SECONDS
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer is worked on."""
-        return self._answering is not None
+        """Whether an answer is worked on, or goes on."""
+        return self._answering is not None or self._stream is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
@@ -225,41 +254,46 @@ class _Connection(asyncio.Protocol):
         self._server.closed(self)
         if self._answering is not None:
             self._answering.cancel()
+        if self._stream is not None:
+            self._stream.closed(self)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        if self._answering is not None:
+        if self.is_waiting:
             self._last = True  # as below; what it sends is not kept
             return
         if not self._buffer:
             self.deadline = self._loop.time() + HEAD_SECONDS
         self._buffer += data
-        end = self._buffer.find(END_OF_HEAD, 0, HEAD_BYTES)
+        end = self._buffer.find(END_OF_HEAD, 0, self._server.head_bytes)
         if end >= 0:
             raw, rest = self._buffer[: end + 4], self._buffer[end + 4 :]
             self._buffer = b""
             # A client that sends on before it has its answer gets that one and no more: see the class.
             self._last = bool(rest)
             self._serve(raw)
-        elif len(self._buffer) >= HEAD_BYTES:
+        elif len(self._buffer) >= self._server.head_bytes:
             self._refuse(HeadTooLarge("the head is too long"))
 
     def _serve(self, raw: bytes) -> None:
         if self._transport.get_write_buffer_size():
             self._transport.abort()  # it asks again without having read
             return
+        server = self._server
         try:
-            head = read_request_head(raw, max_fields=FIELDS, max_target=TARGET_BYTES)
+            head = read_request_head(raw, max_fields=server.fields, max_target=server.target_bytes)
             if head.has_body:
                 raise BadRequest("a body where none belongs")
         except ClientError as exc:
             self._refuse(exc)
             return
         self._last |= head.close
-        answer = self._server.answer(Request(head, self._local_host(), self._transport))
+        answer = server.answer(Request(head, self._local_host(), self._transport))
         with_body = head.method != b"HEAD"
         if isinstance(answer, Answer):
             self._send(answer, with_body=with_body)
+        elif isinstance(answer, Stream):
+            self._begin_stream(answer, with_body=with_body)
         else:
             self._answer_later(answer, with_body=with_body)
 
@@ -284,22 +318,43 @@ class _Connection(asyncio.Protocol):
         self._send(self._server.refuse(error), with_body=True)
 
     def _send(self, answer: Answer, *, with_body: bool) -> None:
+        head = self._head(answer.status, answer.content_type, (f"Content-Length: {len(answer.body)}", *answer.fields))
+        self._transport.write(head + answer.body if with_body else head)
+        if self._last:
+            self._transport.close()
+
+    def _begin_stream(self, stream: Stream, *, with_body: bool) -> None:
+        self._last = True  # its end is the connection's (RFC 9112 section 6.3)
+        self._transport.write(self._head(200, stream.content_type, stream.fields))
+        if with_body:
+            self._stream = stream
+            stream.opened(self)
+        else:
+            self._transport.close()
+
+    def _head(self, status: int, content_type: str, fields: tuple[str, ...]) -> bytes:
+        self.deadline = self._loop.time() + IDLE_SECONDS
         lines = [
-            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}",
+            f"HTTP/1.1 {status} {_PHRASES[status]}",
             f"Date: {formatdate(usegmt=True)}",
-            f"Content-Type: {answer.content_type}",
-            f"Content-Length: {len(answer.body)}",
+            f"Content-Type: {content_type}",
             "Cache-Control: no-store",
             "X-Content-Type-Options: nosniff",
-            *answer.fields,
+            *fields,
         ]
         if self._last:
             lines.append("Connection: close")
-        head = "\r\n".join((*lines, "", "")).encode()
-        self._transport.write(head + answer.body if with_body else head)
+        return "\r\n".join((*lines, "", "")).encode()
+
+    def send(self, data: bytes) -> None:
+        """Pass on more of a stream."""
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > UNREAD_BYTES:
+            self._transport.abort()
+            return
         self.deadline = self._loop.time() + IDLE_SECONDS
-        if self._last:
-            self._transport.close()
+        self._transport.write(data)
 
     def close(self) -> None:
         """End the connection, whatever it is doing."""

@@ -15,9 +15,11 @@ from sidecar.broker.command import Command
 from sidecar.broker.credential import Credential
 from sidecar.broker.idp import IdP, party
 from sidecar.broker.renewal import Renewal
+from sidecar.broker.sealing import read_keys
 from sidecar.broker.source import GivenToken
 from sidecar.broker.store import TokenStore
 from sidecar.config import files
+from sidecar.errors import ConfigurationInvalid
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.telemetry.log import get_logger
@@ -64,6 +66,7 @@ class Broker:
         self._configs: dict[str, model.Credential] = {}
         self._breakers: dict[str, Breaker] = {}
         self._store: model.Store | None = None
+        self._limits: model.Limits
         self._turns_seen: dict[str, tuple[int, int]] = {}
         self._watchdog: asyncio.Task[None] | None = None
 
@@ -75,7 +78,7 @@ class Broker:
         Those that rest on a person's consent keep it in ``store``; in another store they are others.
         """
         moved = store != self._store
-        self._store = store
+        self._store, self._limits = store, limits
         ending = [self._take_out(name) for name in self._credentials.keys() - credentials.keys()]
         starting: list[tuple[Credential, float]] = []
         for name, config in credentials.items():
@@ -105,6 +108,28 @@ class Broker:
     def credentials(self) -> list[Credential]:
         """All of them, in the order of the configuration they came from."""
         return list(self._credentials.values())
+
+    def config(self, name: str) -> model.Credential:
+        """What the credential of that name runs with.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._configs[name]
+
+    def for_login(self, name: str, meters: CredentialMeters) -> tuple[IdP, TokenStore]:
+        """What a login of that credential asks, counted in ``meters``, and where its grant goes.
+
+        Raises:
+            KeyError: there is none.
+            ConfigurationInvalid, StoreUnusable: nothing could be kept, so nobody is to be asked.
+        """
+        config, limits = self._configs[name], self._limits
+        if self._store is None:
+            raise ConfigurationInvalid("a login needs the section 'store', where its grant is kept")
+        read_keys(self._store.key)
+        idp = IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
+        return idp, TokenStore(Path(self._store.path), self._store.key)
 
     def ready(self) -> list[str]:
         """Names of the credentials that are ``required_for_ready`` and have no usable token now."""

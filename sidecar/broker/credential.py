@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker import policy
@@ -84,6 +84,9 @@ class Status:
     last_detail: str | None
     """Its one sentence."""
     fetching: bool
+    failing_since: float | None
+    refresh_at: float | None
+    """When the token is to be renewed; None without one."""
 
 
 class Credential:
@@ -241,6 +244,21 @@ class Credential:
         self._asked = trigger
         self._alarm.ring()
 
+    def expire_now(self, *, grace: bool = True) -> bool:
+        """Take the token to be at its end, for a rehearsal; False if there is none.
+
+        Args:
+            grace: what ``stale_for`` allows begins now; else the token is of no use at all any more.
+        """
+        if self.published is None:
+            return False
+        now = self._clock.now()
+        usable_until = now + self._stale_for if grace else now
+        self.published = replace(self.published, expires_at=now, usable_until=usable_until)
+        self._refresh_at = min(self._refresh_at, now)
+        self._alarm.ring()
+        return True
+
     def start(self, *, delay_seconds: float = 0.0) -> None:
         """Begin the loop; the first token is asked for after the delay, or when the first request waits for it."""
         self._start_at = self._clock.now() + delay_seconds
@@ -294,6 +312,8 @@ class Credential:
             last_error=self._error.reason if self._error else None,
             last_detail=self._error.detail if self._error else None,
             fetching=self._fetch.under_way,
+            failing_since=self._trouble.since if self._trouble else None,
+            refresh_at=self._refresh_at if token else None,
         )
 
     # --- the loop ---------------------------------------------------------------------------------------------------

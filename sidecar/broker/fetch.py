@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sidecar.oauth.token import Token
     from sidecar.runtime import Clock, Tasks
 
-REQUESTS_AN_ATTEMPT: Final = 8
+REQUESTS_AN_ATTEMPT: Final = 14
 """Two metadata addresses, then with the new secret and the old one each: a request, the same with the server's nonce,
-and one that impersonates. That is what an attempt can take, each with its own deadline."""
+and one that impersonates; all of it by either clock. So much an attempt can take, each with its own deadline."""
 
 
 class Fetch:

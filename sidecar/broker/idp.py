@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
 from sidecar.config import hosts
-from sidecar.errors import InvalidClient, SecretMissing, TokenMalformed, TokenRequestError
+from sidecar.errors import InvalidClient, SecretMissing, TerminalTokenError, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
 from sidecar.oauth.answer import error_code, json_object
 from sidecar.oauth.dpop import new_key, valid_nonce
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 log = get_logger("broker")
 
+RESIGN_SECONDS: Final = 30.0
+"""An IdP whose clock is this far from ours may have refused the dates of what was signed, and nothing else."""
 MTLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 
@@ -83,6 +85,10 @@ class IdP:
         self._files = WatchedFiles(list(_files(config)))
         self.dpop: ProofKey | None = None
         self._nonce: str | None = None
+        self._skew = 0.0
+        """Seconds by which the IdP's clock was ahead at its last answer."""
+        self._dated_by_idp = False
+        self._signs = config.dpop or config.private_key is not None or config.client_auth == "client_secret_jwt"
         self.limits = limits
         self.requests_sent = 0
 
@@ -104,6 +110,26 @@ class IdP:
         """
         self._files.note()
         secret = self._proof.read() if self._proof is not None else None
+        try:
+            return await self._ask(secret, refresh_token)
+        except TerminalTokenError as exc:
+            if not self._signs or exc.successor is not None or abs(self._skew) < RESIGN_SECONDS:
+                raise
+        return await self._ask_by_another_clock(secret, refresh_token)
+
+    async def _ask_by_another_clock(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
+        """Signed once more, dated by the IdP's clock; or by ours again, should its ``Date`` not be what it goes by."""
+        self._dated_by_idp = not self._dated_by_idp
+        try:
+            token = await self._ask(secret, refresh_token)
+        except TokenRequestError:
+            self._dated_by_idp = not self._dated_by_idp
+            raise
+        which = "the IdP's" if self._dated_by_idp else "our"
+        log.warning("clock_differs", credential=self._name, skew_seconds=self._skew, next=f"signing by {which} clock")
+        return token
+
+    async def _ask(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
         try:
             token = await self._request(secret, refresh_token)
         except TokenRequestError as exc:
@@ -220,7 +246,7 @@ class IdP:
         return Inputs(
             token_url=config.token_url or (await self._token_endpoint()),
             issuer=config.issuer,
-            wall=self._clock.wall(),
+            wall=self._clock.wall() + (self._skew if self._dated_by_idp else 0.0),
             secret=secret if config.client_secret is not None else None,
             private_key=key,
             certificate=self._read(None if config.certificate is None else SecretReference("file", config.certificate)),
@@ -254,7 +280,7 @@ class IdP:
     async def _send(self, request: TokenRequest) -> Answer:
         answer = await self._endpoint.send(request, self._wire())
         if (skew := answer.clock_skew) is not None:
-            self._meters.clock_skew.value = skew
+            self._meters.clock_skew.value = self._skew = skew
         return answer
 
     def _wire(self) -> Wire:

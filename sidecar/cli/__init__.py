@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "explain": "say which route a request takes, and why, without sending it",
     "status": "show how the credentials of the running sidecar stand",
     "token": "print a credential's token, for a person, a script, git or kubectl",
+    "mock-idp": "run a mock identity provider, with faults on command",
+    "simulate": "run a configuration through the failures of its identity provider",
     "ca": "make the certificate authority for routes that intercept TLS",
     "schema": "print the JSON Schema of the configuration file",
 }
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(name: str, arguments: list[str]) -> int:
-    command = importlib.import_module(f"sidecar.cli.{name}")
+    command = importlib.import_module(f"sidecar.cli.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"sidecar {name}",
         description=command.HELP,

@@ -1,8 +1,8 @@
 """Where a login's browser comes back to: a listener on loopback for one answer (RFC 8252 section 7.3).
 
-Decides which address is listened on, and that nothing gets to the login but a GET of the redirect URI's path under its
-own Host: a page that rebinds its name to 127.0.0.1 sends another one. Leaves to ``interactive`` which answer belongs to
-the login. An answer that does not is refused, and the listener goes on; the one that does is the last.
+Decides that nothing gets to the login but a GET of the redirect URI's path under its own Host: a page that rebinds its
+name to 127.0.0.1 sends another one. Leaves to ``redirect`` which address that is, and to ``interactive`` which answer
+belongs to the login. An answer that does not is refused, and the listener goes on; the one that does is the last.
 
 What the browser shows then is final: no script, nothing loaded, nothing kept, and no address in a Referer, because the
 code stands in it.
@@ -15,9 +15,8 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
-from sidecar.config import hosts
 from sidecar.config.model import Bind
-from sidecar.errors import BadRequest, ClientError, ConfigurationInvalid, HeadTooLarge, SidecarError, UsageError
+from sidecar.errors import BadRequest, ClientError, HeadTooLarge, SidecarError
 from sidecar.http.h1 import read_request_head
 from sidecar.http.message import END_OF_HEAD
 from sidecar.proxy.listener import open_socket
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.http.message import RequestHead
+    from sidecar.oauth.redirect import RedirectURI
     from sidecar.secrets import Secret
 
-DEFAULT_PATH: Final = "/callback"
 HTTP_PORT: Final = 80
 """The port that a browser leaves out of Host."""
 HEAD_BYTES: Final = 32 * 1024
@@ -72,46 +71,6 @@ class Page(NamedTuple):
 
 _RECEIVED: Final = Page(200, "The answer has arrived", "You may close this window; the terminal says how it went.")
 _REFUSED: Final = Page(200, "The login has ended", "You may close this window; the terminal says why.")
-
-
-class RedirectURI(NamedTuple):
-    """Where to listen, and what the redirect URI is once the port is known."""
-
-    host: str
-    port: int
-    before_port: str
-    after_port: str
-
-    @classmethod
-    def read(cls, configured: str | None, *, port: int | None) -> RedirectURI:
-        """The address of a login.
-
-        Args:
-            configured: ``redirect_uri``; without a port in it any port will do, as RFC 8252 section 7.3 has servers
-                accept.
-            port: the one that was asked for on the command line.
-
-        Raises:
-            ConfigurationInvalid: it is not http on an address of this machine.
-            UsageError: it names another port than the command line does.
-        """
-        uri = configured or f"http://127.0.0.1{DEFAULT_PATH}"
-        parts = hosts.url_parts(uri)
-        if parts.scheme != "http" or not hosts.is_address(parts.host) or not hosts.is_loopback(parts.host):
-            raise ConfigurationInvalid(
-                "redirect_uri: the answer comes to this machine, so write http://127.0.0.1:PORT/PATH or http://[::1]:..."
-            )
-        authority = urlsplit(uri).netloc
-        before, after = uri.split(authority, 1)
-        if urlsplit(uri).port is None:
-            return cls(parts.host, port or 0, before + authority, after)
-        if port not in (None, parts.port):
-            raise UsageError(f"--port {port}: redirect_uri says {parts.port}, and the provider compares it")
-        return cls(parts.host, parts.port, before + authority.rpartition(":")[0], after)
-
-    def at(self, port: int) -> str:
-        """The whole of it."""
-        return f"{self.before_port}:{port}{self.after_port}"
 
 
 class CallbackListener:

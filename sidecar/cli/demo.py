@@ -49,7 +49,7 @@ exit codes: 0 ended by Ctrl-C or --once, 1 the first request failed, 2 usage, 8 
 HOST: Final = "api.demo.test"
 """The API's name; .test names exist in no DNS (RFC 6761 section 6.2), and no NO_PROXY lists them."""
 CLIENT: Final = "orders-worker"
-FORWARD, TELEMETRY, REVERSE = 6180, 6181, 6190
+FORWARD, TELEMETRY, ADMIN, REVERSE = 6180, 6181, 6182, 6190
 _TTL: Final = seconds_within(1.0, 86400.0, "tokens of the demo live between 1s and 1d")
 LOOK_SECONDS: Final = 0.1
 FIRST_REQUEST_SECONDS: Final = 20.0
@@ -104,6 +104,10 @@ class Stage:
     def metrics(self) -> str:
         return f"http://127.0.0.1:{self.ports[TELEMETRY]}/metrics"
 
+    @property
+    def status_page(self) -> str:
+        return f"http://127.0.0.1:{self.ports[ADMIN]}/"
+
 
 @contextlib.asynccontextmanager
 async def stage(ttl: float, clock: SystemClock) -> AsyncIterator[Stage]:
@@ -124,7 +128,7 @@ async def stage(ttl: float, clock: SystemClock) -> AsyncIterator[Stage]:
         idp = MockIdP(clients={CLIENT: client_secret}, ttl=ttl, marker="demo", now=clock.now)
         await stack.enter_async_context(idp)
         echo = await stack.enter_async_context(Echo(is_valid=idp.is_valid, tls=tls))
-        ports = free_ports(FORWARD, TELEMETRY, REVERSE)
+        ports = free_ports(FORWARD, TELEMETRY, ADMIN, REVERSE)
         text = configuration(ports, token_url=idp.token_url, echo_port=echo.port, folder=folder)
         yield Stage(text, ports, idp.origin, echo)
 
@@ -160,6 +164,8 @@ listeners:
     upstream: https://{HOST}:{echo_port}
 telemetry:
   bind: 127.0.0.1:{ports[TELEMETRY]}
+admin:                      # the status page; read-only, as there is no token
+  bind: 127.0.0.1:{ports[ADMIN]}
 credentials:
   orders:
     grant: client_credentials
@@ -259,7 +265,8 @@ def _invite(set_up: Stage) -> None:
         f"  by proxy     curl -x {set_up.proxy} http://{HOST}/hello\n"
         f"  by base URL  curl{direct} {set_up.base_url}/hello\n"
         f'  in Python    http_proxy={set_up.proxy} python3 -c "{code}"\n'
-        f"  metrics      curl -s{direct} {set_up.metrics} | grep tokensidecar_token\n\n"
+        f"  metrics      curl -s{direct} {set_up.metrics} | grep tokensidecar_token\n"
+        f"  status page  {set_up.status_page} in a browser\n\n"
         f"The life of the token, until Ctrl-C:\n"
     )
 

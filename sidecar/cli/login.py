@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sidecar.broker.consent import authorization_endpoint, device_code, grant_of, poll
 from sidecar.broker.idp import MTLS, IdP, party
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.sealing import read_keys
-from sidecar.broker.store import Grant, TokenStore, new_lineage
+from sidecar.broker.store import Grant, TokenStore
 from sidecar.cli import configuration_file
-from sidecar.cli.callback import CallbackListener, RedirectURI
+from sidecar.cli.callback import CallbackListener
 from sidecar.cli.run import keep_memory_private
 from sidecar.config import load
 from sidecar.config.problems import did_you_mean, nearest
@@ -42,11 +43,11 @@ from sidecar.errors import (
     StoreUnusable,
     TokenRefused,
     TokenRequestError,
-    TransientTokenError,
     UsageError,
 )
 from sidecar.oauth import grants, interactive
 from sidecar.oauth.endpoint import Endpoint
+from sidecar.oauth.redirect import RedirectURI
 from sidecar.oauth.token import parse as parse_token
 from sidecar.runtime import SystemClock
 from sidecar.telemetry import log
@@ -58,8 +59,7 @@ if TYPE_CHECKING:
     from sidecar.config.model import Configuration, Credential
     from sidecar.oauth.answer import Answer
     from sidecar.oauth.discovery import Metadata
-    from sidecar.oauth.grants import Fields
-    from sidecar.oauth.interactive import DeviceCode, Login, Polling
+    from sidecar.oauth.interactive import DeviceCode, Login
     from sidecar.oauth.token import Token
     from sidecar.runtime import Clock
     from sidecar.secrets import Secret
@@ -76,10 +76,6 @@ exit codes: 0 done, 2 usage, 3 configuration, 4 a secret is missing, 5 the IdP c
 PATIENCE_SECONDS: Final = 300.0
 """For the browser's answer; a device's code has an end of its own."""
 _BY_CONSENT: Final = ("authorization_code", "device_code")
-_HOW_TO_GET_ONE: Final = (
-    "ask for the scope offline_access (OpenID Connect), write ?access_type=offline&prompt=consent behind "
-    "authorization_url (Google), or let the app's tokens expire (GitHub)"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -222,27 +218,9 @@ async def log_in(
     else:
         answer = await _by_browser(credential, idp, metadata, options)
     token = parse_token(answer, grants.expected(credential))
-    grant = _grant(token, idp, obtained_at=answer.wall, party=party(credential))
+    grant = grant_of(token, credential, idp, obtained_at=answer.wall)
     store.write(name, grant)
     print(_report(name, grant, token, store))
-
-
-def _grant(token: Token, idp: IdP, *, obtained_at: float, party: str) -> Grant:
-    if token.refresh_token is None:
-        raise LoginNeeded(f"the provider gave no refresh token, so nothing was stored: {_HOW_TO_GET_ONE}")
-    lifetime = token.refresh_token_lifetime
-    return Grant(
-        refresh_token=token.refresh_token,
-        lineage=new_lineage(),
-        obtained_at=obtained_at,
-        expires_at=None if lifetime is None else obtained_at + lifetime,
-        scope=token.scope,
-        rotates=False,
-        spent_at=None,
-        seed=None,
-        dpop_key=None if idp.dpop is None else idp.dpop.jwk,
-        party=party,
-    )
 
 
 def _report(name: str, grant: Grant, token: Token, store: TokenStore) -> str:
@@ -259,20 +237,11 @@ def _report(name: str, grant: Grant, token: Token, store: TokenStore) -> str:
     return "\n".join(lines)
 
 
-def _endpoint(configured: str | None, metadata: Metadata | None, name: str, *, mtls: bool = False) -> str:
-    """An endpoint as configured, which wins, or as the issuer names it; ``mtls`` for a client with a certificate."""
-    if configured is not None:
-        return configured
-    if metadata is None:
-        raise ConfigurationInvalid(f"there is neither an address of the {name} nor an issuer")
-    return metadata.endpoint(name, mtls=mtls)
-
-
 # --- by authorization code -------------------------------------------------------------------------------------------
 
 
 async def _by_browser(credential: Credential, idp: IdP, metadata: Metadata | None, options: Options) -> Answer:
-    endpoint = _endpoint(credential.authorization_url, metadata, "authorization_endpoint")
+    endpoint = authorization_endpoint(credential, metadata)
     address = RedirectURI.read(credential.redirect_uri, port=options.port)
     async with CallbackListener(address) as listener:
         login = interactive.Login.begin(listener.redirect_uri)
@@ -309,26 +278,10 @@ def _browser_text(url: str, login: Login, *, opened: bool) -> str:
 async def _by_device(
     credential: Credential, idp: IdP, metadata: Metadata | None, clock: Clock, options: Options
 ) -> Answer:
-    mtls = credential.client_auth in MTLS
-    endpoint = _endpoint(credential.device_authorization_url, metadata, "device_authorization_endpoint", mtls=mtls)
-    answer = await idp.post(interactive.device_fields(credential), endpoint)
-    device = interactive.parse_device_answer(answer)
+    device = await device_code(credential, idp, metadata)
     _show(_device_text(device), device.complete_uri or device.verification_uri, options)
     polling = interactive.Polling.begin(device, now=clock.now(), patience=options.patience or math.inf)
-    return await _poll(polling, interactive.device_token_fields(device, credential), idp, clock)
-
-
-async def _poll(polling: Polling | None, fields: Fields, idp: IdP, clock: Clock) -> Answer:
-    """The answer that is not another wait; its tokens are to be read yet."""
-    while polling is not None:
-        await clock.sleep_until(polling.next_at)
-        outcome: Answer | TransientTokenError
-        try:
-            outcome = answer = await idp.post(fields)
-        except TransientTokenError as exc:
-            outcome = exc
-        polling = interactive.after_poll(polling, outcome, now=clock.now())
-    return answer
+    return await poll(polling, interactive.device_token_fields(device, credential), idp, clock)
 
 
 def _device_text(device: DeviceCode) -> str:

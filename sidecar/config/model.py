@@ -278,7 +278,7 @@ class Store(Model, frozen=True, kw_only=True):
 
 
 class Simulation(Model, frozen=True, kw_only=True):
-    """Faults on command; off in production."""
+    """Tokens expired on command by the admin API; off in production."""
 
     enabled: bool = False
 
@@ -342,6 +342,5 @@ class Configuration(Model, frozen=True, kw_only=True):
 
 NOT_YET: Final[dict[str, tuple[str, ...]]] = {
     # Path of a key, "*" for any name or index -> the values refused; () refuses the key whatever its value.
-    "simulation.enabled": (),
 }
 """Keys whose feature does not exist yet. A value equal to the default (``dpop: false``) asks for nothing: accepted."""

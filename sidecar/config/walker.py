@@ -16,7 +16,7 @@ from sidecar.config import hosts, scalars
 from sidecar.config.document import ListNode, MappingNode, Node, ScalarNode
 from sidecar.config.found import BROKEN, Found, Path, Written, dotted, shown
 from sidecar.config.frames import is_plain_word
-from sidecar.config.model import Bind, Configuration
+from sidecar.config.model import Bind, Configuration, Model
 from sidecar.config.problems import Problems, did_you_mean, listed, nearest, quoted
 from sidecar.config.scalars import Plain
 from sidecar.config.shapes import (
@@ -42,6 +42,8 @@ REFUSED_WORDS: Final = {
 }
 """Values that people bring from elsewhere, refused with the reason."""
 
+M = TypeVar("M", bound=Model)
+
 
 def walk(root: Node, problems: Problems) -> tuple[Configuration | None, Found]:
     """Check the whole tree; the configuration is None if it could not be built at all."""
@@ -49,6 +51,14 @@ def walk(root: Node, problems: Problems) -> tuple[Configuration | None, Found]:
     found.written[()] = Written(None, root)
     value = _Walker(found, inline_allowed=_inline_allowed(root)).value(root, struct_shape(Configuration), ())
     return (value if isinstance(value, Configuration) else None), found
+
+
+def walk_as(root: Node, problems: Problems, model: type[M]) -> tuple[M | None, Found]:
+    """The same for a file of another kind that is written as strictly; None if it could not be built."""
+    found = Found(problems)
+    found.written[()] = Written(None, root)
+    value = _Walker(found, inline_allowed=False).value(root, struct_shape(model), ())
+    return (value if isinstance(value, model) else None), found
 
 
 def _inline_allowed(root: Node) -> bool:

@@ -171,6 +171,11 @@ class Kind(enum.Enum):
         "secrets may be written into the configuration",
         "name secrets by file:, env: or cred:, and take allow_inline_secrets out",
     )
+    SIMULATION_ENABLED = _warning(
+        _OFF,
+        "tokens can be expired on command",
+        "take simulation.enabled out, but on a system that is made for rehearsals",
+    )
     ROUTE_SHADOWED = _warning(
         _OFF,
         "a URL without a port never reaches a route, because another one of the same host comes first",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
+from sidecar.telemetry.recent import KEPT_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -96,6 +98,21 @@ class Account:
         if self.injection:
             meters.injections[self.injection].value += 1
         gateway.metrics.overhead.observe(self._overhead)
+        if gateway.recent is not None:
+            gateway.recent.note(
+                (
+                    self._started_at,
+                    duration,
+                    head.method,
+                    meters.label,
+                    host,
+                    path[:KEPT_BYTES],
+                    self.status,
+                    self.injection,
+                    token,
+                    self.reason,
+                )
+            )
         if gateway.access_log is not None:
             gateway.access_log.request(
                 listener=listener,

@@ -436,7 +436,7 @@ class ClientConnection(asyncio.Protocol):
             self.denied(error, named_host(head))
         method = head.method if head is not None else b""
         keeps = head is not None and isinstance(error, Denied) and self._outlives(head)
-        gateway.complain(meters, error)
+        gateway.refused(meters, error, head)
         data = gateway.answer(error, method=method, close=not keeps)
         self._answer(data, keeps, meters.answered(method, error.status))
 

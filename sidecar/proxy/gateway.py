@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from email.utils import formatdate
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import InternalError, SidecarError
@@ -15,6 +16,7 @@ from sidecar.proxy.answers import answer
 from sidecar.proxy.budget import RetryBudget
 from sidecar.proxy.proving import Prover
 from sidecar.telemetry.log import get_logger
+from sidecar.telemetry.recent import KEPT_BYTES
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from sidecar.broker.credential import Credential
     from sidecar.config.model import Limits
     from sidecar.errors import Denied
+    from sidecar.http.message import RequestHead
     from sidecar.proxy.authority import Authority, Origin
     from sidecar.proxy.minting import LocalCA
     from sidecar.proxy.pool import UpstreamPool
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry.abuse import Source
     from sidecar.telemetry.access_log import AccessLog
     from sidecar.telemetry.metrics import Metrics, RouteMeters
+    from sidecar.telemetry.recent import RecentRequests
     from sidecar.telemetry.tracing import Tracing
 
 COMPLAINT_INTERVAL_SECONDS: Final = 10.0
@@ -104,6 +108,7 @@ class Gateway:
         self.tracing = tracing
         self.log = get_logger("proxy")
         self.access_log: AccessLog | None = None
+        self.recent: RecentRequests | None = None
         self.draining = False
         self.open_connections = 0
         # A name of this process alone (RFC 9110 section 7.6.3): sidecars may stand in a row, a loop is only through us.
@@ -194,6 +199,15 @@ class Gateway:
         self.metrics.denied[error.reason].value += 1
         if source is not None:
             self.metrics.abuse.denied(error, source, self.now(), host)
+
+    def refused(self, meters: RouteMeters, error: SidecarError, head: RequestHead | None) -> None:
+        """Tell of a request that got no exchange, and keep it among the last ones; what has no head is none."""
+        self.complain(meters, error)
+        if self.recent is not None and head is not None:
+            host, target = head.host or b"", head.target[:KEPT_BYTES]
+            self.recent.note(
+                (perf_counter(), 0.0, head.method, meters.label, host, target, error.status, "", 0, error.reason)
+            )
 
     def complain(self, meters: RouteMeters, error: SidecarError) -> None:
         """Log a failed request, at most once per route and reason in a while, with how many were left out."""

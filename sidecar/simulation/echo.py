@@ -50,7 +50,8 @@ class Echo:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else ""
+        # A proof that comes along (RFC 9449 section 7.1) is not checked: that is for the tests of proofs.
+        token = token.strip() if scheme.lower() in ("bearer", "dpop") else ""
         seen: dict[str, Any] = {
             "method": request.method,
             "path": request.path_qs,

@@ -1,17 +1,19 @@
 """Failing on purpose: a script of answers that are wrong, late, broken or never come.
 
-It decides what happens to an answer, not what the answer would have been.
+It decides what happens to an answer, not what the answer would have been. Faults with names stand in ``catalogue``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import socket
 import struct
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -29,6 +31,7 @@ class Step:
     Args:
         fields: merged into the JSON of the answer, or into the parameters of a redirect; None takes a field out.
         hold: answer only when this is set.
+        delay: answer only after so many seconds.
         fault: ``reset`` closes the connection with RST, ``close`` without a word; ``hang`` never answers; ``drip``
             sends the body byte by byte, for ever.
         commits: do what was asked before holding and failing, so that it is only the answer that is late or lost.
@@ -39,8 +42,29 @@ class Step:
     body: bytes | None = None
     fields: Mapping[str, object] | None = None
     hold: asyncio.Event | None = None
+    delay: float = 0.0
     fault: Literal["reset", "close", "hang", "drip"] | None = None
     commits: bool = False
+
+
+_AS_USUAL: Final = Step()
+
+
+@dataclass(slots=True, eq=False)
+class Standing:
+    """A step that holds for every answer of some endpoints until it is lifted, or for so many answers.
+
+    Args:
+        left: how many answers it is good for; None for any number.
+    """
+
+    step: Step
+    endpoints: frozenset[str]
+    left: int | None = None
+
+    @property
+    def spent(self) -> bool:
+        return self.left == 0
 
 
 class Faults:
@@ -50,6 +74,7 @@ class Faults:
         self._scripts: defaultdict[str, deque[Step]] = defaultdict(deque)
         self._always: dict[str, Step] = {}
         self._hanging: set[asyncio.Event] = set()
+        self._standing: list[Standing] = []
 
     def script(self, endpoint: str, *steps: Step) -> None:
         self._scripts[endpoint].extend(steps)
@@ -57,15 +82,30 @@ class Faults:
     def always(self, endpoint: str, step: Step | None) -> None:
         self._always[endpoint] = step or Step()
 
+    def impose(self, standing: Standing) -> None:
+        """Let it hold beside those that hold already; where two say different things, the newer one counts."""
+        self._standing.append(standing)
+
+    def lift(self, standing: Standing) -> None:
+        """End it, if it has not ended."""
+        with contextlib.suppress(ValueError):
+            self._standing.remove(standing)
+
     def release(self) -> None:
         """Let go of everything that hangs."""
         for hanging in self._hanging:
             hanging.set()
 
     def step(self, endpoint: str) -> Step:
-        """The next step of an endpoint's script."""
+        """The next step of an endpoint's script, and what holds beside it."""
         script = self._scripts[endpoint]
-        return script.popleft() if script else self._always.get(endpoint, Step())
+        step = script.popleft() if script else self._always.get(endpoint, _AS_USUAL)
+        for standing in [each for each in self._standing if endpoint in each.endpoints]:
+            step = _together(step, standing.step)
+            if standing.left is not None:
+                standing.left -= 1
+        self._standing = [each for each in self._standing if not each.spent]
+        return step
 
     async def answer(self, endpoint: str, request: web.BaseRequest, decide: Callable[[], Reply]) -> web.StreamResponse:
         """What ``decide`` says, as the next step has it."""
@@ -73,6 +113,10 @@ class Faults:
         reply = decide() if step.commits else None
         if step.hold is not None:
             await self._until(step.hold)
+        if step.delay:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(step.delay):
+                    await self._until(asyncio.Event())
         if step.fault is not None:
             return await self._fail(step.fault, request)
         return _response(reply or decide(), step)
@@ -112,6 +156,18 @@ class Faults:
             return
         finally:
             self._hanging.discard(stopped)
+
+
+def _together(step: Step, other: Step) -> Step:
+    """Both; of what only one can be, the other's."""
+    said = {
+        each.name: value
+        for each in dataclasses.fields(Step)
+        if (value := getattr(other, each.name)) != getattr(_AS_USUAL, each.name)
+    }
+    if "headers" in said:
+        said["headers"] = {**step.headers, **other.headers}
+    return dataclasses.replace(step, **said)
 
 
 def redirect(reply: Reply, step: Step) -> str | None:

@@ -9,6 +9,7 @@ What it remembers holds secrets in clear, since tests compare them: it is not fo
 from __future__ import annotations
 
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Self, Unpack
 from urllib.parse import parse_qsl, urlsplit
 
@@ -100,6 +101,15 @@ class MockIdP(Provider):
         """Answer the next requests to an endpoint like this, one step each."""
         self._faults.script(endpoint, *steps)
 
+    @property
+    def faults(self) -> Faults:
+        """What is done to its answers."""
+        return self._faults
+
+    @property
+    def listening(self) -> bool:
+        return self._runner is not None
+
     def always(self, step: Step | None, *, endpoint: str = TOKEN) -> None:
         """Answer every request to an endpoint that no script step is left for like this; None ends it."""
         self._faults.always(endpoint, step)
@@ -185,7 +195,10 @@ class MockIdP(Provider):
         name = self._endpoint_name(received)
         if name not in self._endpoints:
             return web.json_response({"error": "not_found"}, status=404)
-        return await self._faults.answer(name, request, lambda: _decided(self._endpoints[name], received))
+        response = await self._faults.answer(name, request, lambda: _decided(self._endpoints[name], received))
+        if not response.prepared:
+            response.headers.setdefault("Date", formatdate(self.wall(), usegmt=True))  # RFC 9110 section 6.6.1
+        return response
 
     def _endpoint_name(self, received: Received) -> str:
         if received.path in paths(self.issuer_path, self.metadata_forms):

@@ -83,7 +83,9 @@ class Provider:
         self.device_ttl = 600.0
         self.port = self.mtls_port = 0
         self.now = settings.get("now") or SystemClock().now
-        self.wall = settings.get("wall", time.time)
+        self.skew = 0.0
+        """Seconds that its clock for people is wrong by: ``Date`` and the times of JWTs."""
+        self._wall = settings.get("wall", time.time)
         self.issuer_path = settings.get("issuer_path", "")
         self.tls = settings.get("tls")
         self.mtls = settings.get("mtls")
@@ -112,6 +114,10 @@ class Provider:
     def audiences(self) -> frozenset[str]:
         """What an assertion for this provider may name (RFC 7523 section 3)."""
         return frozenset({self.issuer, self.token_url} | ({f"{self.mtls_url}/token"} if self.mtls else set()))
+
+    def wall(self) -> float:
+        """Unix time, as the provider believes it."""
+        return self._wall() + self.skew
 
     # --- clients ----------------------------------------------------------------------------------------------------
 

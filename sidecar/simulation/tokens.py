@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sidecar.simulation.registration import Refreshing
 
 REMEMBERED: Final = 10_000
+KEPT_SECONDS: Final = 60.0
+"""After its end an access token is still known: resource servers may have a leeway for clocks."""
 Binding = Mapping[str, str]
 """The key a token is bound to, as ``cnf`` writes it: ``jkt`` (RFC 9449) or ``x5t#S256`` (RFC 8705); empty for none."""
 
@@ -97,7 +99,7 @@ class Tokens:
         now, ttl = self._provider.now(), self._provider.ttl
         self._count[ask.client_id] += 1
         token = self._jwt(ask) if self._provider.jwt else self._opaque(ask.client_id)
-        self._access = {each: known for each, known in self._access.items() if known.expires_at > now}
+        self._access = {each: known for each, known in self._access.items() if known.expires_at > now - KEPT_SECONDS}
         self._access[token] = AccessToken(ask.client_id, ask.scope, ask.binding, now + ttl)
         self.issued.append(token)
         if family is not None:
@@ -218,6 +220,11 @@ class Tokens:
         """Revoke all that descends from one consent."""
         family.revoked = True
         self._kill_access(family)
+
+    def end_all(self) -> None:
+        """Revoke every login."""
+        for known in self._refresh.values():
+            self.end(known.family)
 
     def owner(self, token: str) -> str | None:
         """The client that an access or a refresh token was issued to."""

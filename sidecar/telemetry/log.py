@@ -14,12 +14,15 @@ A log that cannot be written is not a reason to stop serving: a closed or full s
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import sys
 import threading
 import time
 import traceback
+import warnings
+from collections import deque
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,7 +34,7 @@ from sidecar.telemetry.redaction import MASK, Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
@@ -44,7 +47,7 @@ import structlog  # noqa: E402
 for _name in _UNWANTED:
     del sys.modules[_name]
 
-__all__ = ["AccessLog", "configure", "get_logger", "handle_loop_error"]
+__all__ = ["AccessLog", "configure", "get_logger", "handle_loop_error", "keep_lines", "kept_lines"]
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -66,7 +69,12 @@ SECRET_KEYS: Final = frozenset(
 )
 """Keys whose value is not shown: only whether there is one, or the reference it is read from."""
 
+KEPT_LINES: Final = 200
+"""For a support bundle: what a quiet sidecar says in days, and a troubled one in minutes."""
+
 _redactor: Final = Redactor()
+_kept: Final[deque[str]] = deque(maxlen=KEPT_LINES)
+_keeping = False
 
 
 def configure(level: str) -> None:
@@ -100,9 +108,47 @@ def _set_level(number: int) -> None:
     )
 
 
+@contextlib.contextmanager
+def borrowed(level: str) -> Iterator[None]:
+    """``configure`` for a while, in a process that is somebody else's: what it had before is given back.
+
+    A test suite has hooks, handlers and perhaps structlog of its own.
+    """
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    root, raises, shows = logging.getLogger(), logging.raiseExceptions, warnings.showwarning
+    had, level_before = _bridge in root.handlers, root.level
+    ours = structlog.get_config()["logger_factory"] is _lines
+    events = _found if ours and _found is not None else structlog.get_config()
+    configure(level)
+    try:
+        yield
+    finally:
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.raiseExceptions = raises
+        root.setLevel(level_before)
+        if not had:
+            root.removeHandler(_bridge)
+        if warnings.showwarning is not shows:
+            logging.captureWarnings(False)
+        structlog.configure(**events)
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry ``component: name``; it follows every later ``configure``."""
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
+
+
+def keep_lines(wanted: bool) -> None:
+    """Keep the last lines in memory as well, or no longer."""
+    global _keeping
+    _keeping = wanted
+    if not wanted:
+        _kept.clear()
+
+
+def kept_lines() -> list[str]:
+    """The last lines, the oldest first, without what has become a secret since."""
+    return [_redactor.redact_json_line(line) for line in _kept]
 
 
 def handle_loop_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -189,6 +235,8 @@ class _Lines:
     """Where structlog hands finished lines; looked up each time, because standard error may be replaced."""
 
     def write(self, line: str) -> None:
+        if _keeping:
+            _kept.append(line)
         try:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
@@ -257,5 +305,7 @@ def _log_unraisable(args: sys.UnraisableHookArgs) -> None:
     _report("unraisable", args.exc_value, message=args.err_msg, left_out=left_out)
 
 
+_found: Final = structlog.get_config() if structlog.is_configured() else None
+"""What somebody else had told structlog before this file was imported."""
 # Whoever logs before ``configure``, or only imports this file, goes through the chain as well.
 _set_level(logging.INFO)

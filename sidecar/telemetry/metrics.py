@@ -228,6 +228,11 @@ class RouteMeters(_Meters):
             cell = self._folded[code] = self._cell("http_requests_total", ("method", "other"), ("code", code))
         return cell
 
+    @property
+    def answers(self) -> int:
+        """How many requests were answered in all."""
+        return int(sum(cell.value for cell in (*self._answers.values(), *self._folded.values())))
+
     def use(self, credential: str | None) -> None:
         """Count injections under this credential from now on; an earlier one's counts end here."""
         if credential == self.credential:

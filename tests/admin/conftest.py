@@ -11,6 +11,7 @@ import pytest
 from yarl import URL
 
 from sidecar.admin.admin_server import AdminServer
+from sidecar.admin.facts import Facts
 from sidecar.broker.broker import Broker
 from sidecar.config import model
 from sidecar.config.model import Bind
@@ -61,6 +62,7 @@ class Stage:
     admin_file: Path
     clock: Ahead = field(default_factory=Ahead)
     metrics: Metrics = field(default_factory=Metrics)
+    facts: Facts = field(default_factory=Facts)
     crashes: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -71,7 +73,13 @@ class Stage:
 
     def serving(self, bind: Bind, token: SecretReference | None) -> AdminServer:
         return AdminServer(
-            bind, token=token, broker=self.broker, metrics=self.metrics, clock=self.clock, tasks=self.tasks
+            bind,
+            token=token,
+            broker=self.broker,
+            metrics=self.metrics,
+            facts=self.facts,
+            clock=self.clock,
+            tasks=self.tasks,
         )
 
     async def run(self, *names: str, token_wait: float = 5.0) -> None:
@@ -100,8 +108,9 @@ class Stage:
             aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as session,
             session.request(method, URL(url, encoded=True), headers=headers) as response,
         ):
-            text = await response.text()
-            return Said(response.status, json.loads(text) if text else None, response.headers)
+            raw = await response.read()
+            is_json = "json" in response.headers["Content-Type"]
+            return Said(response.status, (json.loads(raw) if is_json else raw) if raw else None, response.headers)
 
     async def get(self) -> list[dict[str, Any]]:
         said = await self.ask("GET", "/v1/credentials", token=None)

@@ -155,3 +155,14 @@ def test_a_token_is_long_enough_not_to_be_guessed_and_fits_into_a_header() -> No
         with pytest.raises(SecretMissing) as caught:
             access.checked_token(Secret(value))
         assert value not in caught.value.detail
+
+
+def test_a_link_from_elsewhere_may_lead_to_what_is_no_secret_and_to_that_alone() -> None:
+    linked = head("Sec-Fetch-Site: cross-site")
+    access.check_source(linked, KNOWN, linked=True)
+    with pytest.raises(OriginForeign):
+        access.check_source(linked, KNOWN)
+    with pytest.raises(OriginForeign):
+        access.check_source(head("Origin: http://evil.example"), KNOWN, linked=True)
+    with pytest.raises(HostUnknown):
+        access.check_source(head(host="evil.example"), KNOWN, linked=True)

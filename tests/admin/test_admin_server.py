@@ -195,7 +195,16 @@ async def test_an_unknown_name_is_not_found(stage: Stage, name: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/metrics", "/v1", "/v1/credentials/", "/v1/credentials/orders", "/v1/credentials//token"),
+        *(
+            "/metrics",
+            "/v1",
+            "/v1/events/",
+            "/index.html",
+            "/callback",
+            "/v1/credentials/",
+            "/v1/credentials/orders",
+            "/v1/credentials//token",
+        ),
         *("/v1/credentials/orders/token/", "/v2/credentials", "/v1/credentials/orders/secret", "//v1/credentials"),
     ],
 )
@@ -296,11 +305,14 @@ async def test_a_foreign_host_or_page_gets_nothing_whatever_it_knows(stage: Stag
         ({"Sec-Fetch-Site": "cross-site"}, "origin_foreign"),
         ({"Origin": origin, "Sec-Fetch-Site": "same-site"}, "origin_foreign"),
     ):
-        for method, path in (("GET", "/v1/credentials"), ("POST", f"{ORDERS}/token"), ("GET", "/")):
+        for method, path in (
+            *(("GET", "/v1/credentials"), ("GET", "/v1/status"), ("GET", "/v1/events"), ("POST", f"{ORDERS}/token")),
+            *(("POST", f"{ORDERS}/login"), ("POST", f"{ORDERS}/refresh"), ("POST", "/v1/support-bundle")),
+        ):
             said = await stage.ask(method, path, **fields)
             assert (said.status, problem(said)) == (403, reason)
-    assert stage.metrics.denied["host_unknown"].value == 3
-    assert stage.metrics.denied["origin_foreign"].value == 12
+    assert stage.metrics.denied["host_unknown"].value == 7
+    assert stage.metrics.denied["origin_foreign"].value == 28
     assert (await stage.ask("POST", f"{ORDERS}/token", Origin=origin)).status == 200
 
 
@@ -324,8 +336,8 @@ async def test_a_foreign_host_or_page_gets_nothing_whatever_it_knows(stage: Stag
             "not_found",
         ),
         (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n", 404, "not_found"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431, "head_too_large"),
-        (b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "target_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 33_000 + b"\r\n\r\n", 431, "head_too_large"),
+        (b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "target_too_long"),
     ],
 )
 async def test_what_is_malformed_is_a_problem_too(stage: Stage, raw: bytes, status: int, reason: str) -> None:
@@ -386,3 +398,52 @@ async def test_on_a_wildcard_the_address_that_was_dialled_is_its_own(stage: Stag
         async with session.get(f"http://127.0.0.2:{server.port}/v1/credentials", headers=headers) as foreign:
             assert foreign.status == 403
     await server.close()
+
+
+# --- tokens that end on command ---------------------------------------------------------------------------------------
+
+EXPIRE = "/v1/simulation/orders/expire"
+REVOKE = "/v1/simulation/orders/revoke-token"
+
+
+@pytest.mark.parametrize(("path", "action"), [(EXPIRE, "expire"), (REVOKE, "revoke-token")])
+async def test_a_token_ends_on_command_and_the_log_says_so_loudly(
+    stage: Stage, logs: Callable[[str], list[dict[str, Any]]], path: str, action: str
+) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    await stage.has_token()
+    assert (await stage.ask("POST", path)).status == 202
+    await until(lambda: stage.broker.credential("orders").status().generation == 2, "a new token came")
+    [line] = logs("token_expired_on_command")
+    assert (line["level"], line["credential"], line["action"]) == ("warning", "orders", action)
+    assert line["had_token"] is True
+
+
+@pytest.mark.parametrize("path", [EXPIRE, REVOKE])
+async def test_where_nothing_is_simulated_the_address_does_not_exist(stage: Stage, path: str) -> None:
+    await stage.run()
+    await stage.has_token()
+    said = await stage.ask("POST", path)
+    assert (said.status, problem(said)) == (404, "not_found")
+    assert "simulation.enabled" in said.body["detail"]
+    assert stage.broker.credential("orders").status().generation == 1
+
+
+async def test_ending_a_token_needs_the_admin_token(stage: Stage) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    await stage.has_token()
+    assert problem(await stage.ask("POST", EXPIRE, token=None)) == "admin_token_refused"
+    stage.server.token = None
+    assert problem(await stage.ask("POST", EXPIRE)) == "admin_read_only"
+    assert stage.broker.credential("orders").status().generation == 1
+
+
+async def test_addresses_of_the_simulation_are_as_strict_as_the_others(stage: Stage) -> None:
+    stage.server.simulation = True
+    await stage.run()
+    for path in ("/v1/simulation/orders/token", "/v1/simulation/other/expire", "/v1/credentials/orders/expire"):
+        assert (await stage.ask("POST", path)).status == 404
+    said = await stage.ask("GET", EXPIRE)
+    assert (said.status, said.headers["Allow"]) == (405, "POST")

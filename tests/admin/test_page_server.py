@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.admin import page_server
-from sidecar.admin.page_server import CONNECTIONS, IDLE_SECONDS, Answer, PageServer, Request
+from sidecar.admin.page_server import CONNECTIONS, IDLE_SECONDS, Answer, PageServer, Request, Sink, Stream
 from sidecar.config.model import Bind
 from sidecar.runtime import Tasks
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.errors import ClientError
 
 ASK = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+ASK_STREAM = ASK.replace(b"/slow", b"/stream")
 
 
 class Slow(PageServer):
@@ -33,9 +34,12 @@ class Slow(PageServer):
         self.begun = 0
         self.cancelled = 0
         self.seen: list[Request] = []
+        self.sinks: list[Sink] = []
 
-    def answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(self, request: Request) -> Answer | Stream | Coroutine[Any, Any, Answer]:
         self.seen.append(request)
+        if request.head.target == b"/stream":
+            return Stream("text/event-stream", self.sinks.append, self.sinks.remove, ("X-More: here",))
         return self._later(request)
 
     async def _later(self, request: Request) -> Answer:
@@ -51,6 +55,11 @@ class Slow(PageServer):
 
     def refuse(self, error: ClientError) -> Answer:
         return Answer(error.status, b"no\n")
+
+    async def streams(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.sinks) != count:
+                await asyncio.sleep(0)
 
     async def has(self, attribute: str, count: int) -> None:
         async with asyncio.timeout(5):
@@ -196,3 +205,92 @@ async def test_overdue_connections_are_looked_for_without_being_asked(monkeypatc
     monkeypatch.setattr(page_server, "HEAD_SECONDS", 0.001)
     async with serving(Bind(host="127.0.0.1", port=0)) as server, connected(server) as (reader, _):
         assert await all_of(reader) == b""
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_goes_on_until_the_client_goes(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nContent-Type: text/event-stream\r\n" in head
+        assert b"\r\nX-More: here\r\n" in head
+        assert b"\r\nConnection: close\r\n" in head
+        assert b"Content-Length" not in head
+        for text in (b"one\n", b"two\n"):
+            server.sinks[0].send(text)
+            assert await reader.readline() == text
+        [sink] = server.sinks
+        writer.close()
+        await server.streams(0)
+        sink.send(b"nobody hears this\n")
+
+
+async def test_the_head_of_a_stream_alone_opens_none(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM.replace(b"GET", b"HEAD"))
+        assert (await all_of(reader)).endswith(b"\r\n\r\n")
+    assert server.sinks == []
+
+
+async def test_a_stream_that_is_heard_outlives_the_sweep_and_a_silent_one_does_not(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM)
+        await server.streams(1)
+        [connection] = server._connections
+        begun = connection.deadline
+        server.sinks[0].send(b"still here\n")
+        assert connection.deadline >= begun
+        server.sweep(connection.deadline - 1)
+        assert server._connections
+        server.sweep(connection.deadline + 1)
+        assert (await all_of(reader)).endswith(b"still here\n")
+        await server.streams(0)
+
+
+async def test_who_does_not_read_a_stream_is_cut_off(server: Slow) -> None:
+    async with connected(server) as (_, writer):
+        writer.write(ASK_STREAM)
+        await server.streams(1)
+        [sink] = server.sinks
+        for _ in range(1000):
+            sink.send(b"x" * 64 * 1024)
+            if server._connections and next(iter(server._connections))._transport.is_closing():
+                break
+        await server.streams(0)
+
+
+async def test_what_is_sent_while_a_stream_runs_is_not_heard(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM)
+        await server.streams(1)
+        writer.write(ASK * 3)
+        await writer.drain()
+        server.sinks[0].send(b"still here\n")
+        await reader.readuntil(b"still here\n")
+    assert len(server.seen) == 1
+
+
+async def test_idle_connections_do_not_push_a_stream_out(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM)
+        await server.streams(1)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(CONNECTIONS + 5):
+                await stack.enter_async_context(connected(server))
+            async with asyncio.timeout(5):
+                while len(server._connections) < CONNECTIONS:
+                    await asyncio.sleep(0)
+            server.sinks[0].send(b"still here\n")
+            await reader.readuntil(b"still here\n")
+
+
+async def test_a_closed_server_ends_its_streams(server: Slow) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(ASK_STREAM)
+        await server.streams(1)
+        await server.close()
+        await all_of(reader)
+        await server.streams(0)

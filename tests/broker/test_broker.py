@@ -15,13 +15,14 @@ from sidecar.broker import broker
 from sidecar.broker.broker import START_SPREAD_SECONDS, Broker
 from sidecar.broker.waits import Alarm
 from sidecar.config.model import Credential as CredentialConfig
-from sidecar.config.model import Dialect, Refresh
-from sidecar.errors import ConfigurationInvalid
+from sidecar.config.model import Dialect, Refresh, Store
+from sidecar.errors import ConfigurationInvalid, StoreUnusable
 from sidecar.runtime import Tasks
 from sidecar.secrets import SecretReference
 from sidecar.simulation.idp import Step
 from sidecar.telemetry.metrics import Metrics
 from tests.broker.conftest import LIMITS, House
+from tests.broker.store_kit import key_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -274,3 +275,18 @@ async def test_a_difference_in_any_input_is_another_credential(house: House, key
 def test_every_input_of_a_credential_was_tried() -> None:
     not_alone = {"provider", "provider_params", "grant", "required_for_ready"}
     assert {field.name for field in msgspec.structs.fields(CredentialConfig)} == not_alone | OTHER_VALUES.keys()
+
+
+async def test_a_login_needs_a_place_for_its_grant_and_a_key_that_is_one(house: House, tmp_path: Path) -> None:
+    await house.run({"a": house.config()})
+    meters = Metrics().credential("a")
+    assert house.broker.config("a") == house.config()
+    with pytest.raises(ConfigurationInvalid, match="store"):
+        house.broker.for_login("a", meters)
+    place = Store(path=str(tmp_path / "tokens"), key=SecretReference("file", str(tmp_path / "key")))
+    await house.broker.apply({"a": house.config()}, LIMITS, place)
+    with pytest.raises(StoreUnusable):
+        house.broker.for_login("a", meters)
+    key_file(tmp_path).rename(tmp_path / "key")
+    _, store = house.broker.for_login("a", meters)
+    assert store.path == tmp_path / "tokens"

@@ -329,3 +329,31 @@ def test_published_tokens_are_equal_by_what_requests_see() -> None:
         for value in ("a", "b")
     )
     assert one == other
+
+
+# --- for a rehearsal -------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_ends_on_command_is_used_no_more_and_has_a_successor_at_once(house: House) -> None:
+    credential = await house.run_one()
+    assert credential.expire_now()
+    assert credential.usable(house.clock.now()) is None
+    assert (await credential.wait()).generation == 2
+    assert (house.idp.issued[-1] == token_of(credential).secret.reveal(), len(house.idp.issued)) == (True, 2)
+
+
+async def test_the_grace_of_stale_tokens_begins_at_the_command_or_does_not_count(house: House) -> None:
+    credential = await house.run_one(stale_for=60.0)
+    house.idp.always(DOWN)
+    credential.expire_now()
+    await house.clock.advance(59.0)
+    assert credential.status().state is State.STALE
+    assert credential.usable(house.clock.now()) is not None
+    credential.expire_now(grace=False)
+    assert credential.usable(house.clock.now()) is None
+
+
+async def test_without_a_token_there_is_nothing_to_end(house: House) -> None:
+    house.idp.always(DOWN)
+    credential = await house.run_one()
+    assert not credential.expire_now()

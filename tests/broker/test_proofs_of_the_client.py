@@ -163,6 +163,31 @@ def thumbprint(certificate: x509.Certificate) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
+@pytest.mark.parametrize("skew", [-300.0, 300.0])
+async def test_an_idp_whose_clock_is_minutes_away_is_signed_for_by_its_clock(
+    house: House, tmp_path: Path, log_lines: LogLines, skew: float
+) -> None:
+    house.idp.skew = skew
+    credential = await house.run_one(**signed_client(house, tmp_path))
+    assert credential.status().usable
+    assert results(house) == {"invalid_client": 1, "success": 1}
+    assert len(log_lines("clock_differs")) == 1
+    await refresh(house, credential)
+    assert results(house) == {"invalid_client": 1, "success": 2}
+
+
+async def test_a_key_that_is_refused_is_not_tried_twice_because_of_a_clock_that_is_known(
+    house: House, tmp_path: Path
+) -> None:
+    house.idp.skew = -300.0
+    client = signed_client(house, tmp_path)
+    credential = await house.run_one(**client)
+    rewrite(tmp_path / "key.pem", pem(private("P-384")))
+    house.idp.register("client", Client(auth=frozenset({"private_key_jwt"}), keys=(public("P-521"),)))
+    await refresh(house, credential)
+    assert results(house) == {"success": 1, "invalid_client": 5}  # the clock; then both keys, by both clocks
+
+
 # --- the grants that need no login -----------------------------------------------------------------------------------
 
 

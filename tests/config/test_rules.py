@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config import load
+from sidecar.config.model import NOT_YET
 from tests.config.conftest import VALID, Messages
 
 REVERSE = """\
@@ -41,14 +42,16 @@ def listeners(*entries: str, more: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("section", "line", "name"),
+    ("key", "section", "line", "name"),
     [
-        ("", "simulation: {enabled: true}", "enabled"),
+        ("simulation.enabled", "", "simulation: {enabled: true}", "enabled"),
+        ("routes.*.probe", "routes", "probe: /healthz", "probe"),
     ],
 )
 def test_a_key_whose_feature_does_not_exist_yet_is_refused_by_name(
-    section: str, line: str, name: str, messages: Messages
+    key: str, section: str, line: str, name: str, messages: Messages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(NOT_YET, key, ())
     anchor = "    credential: orders\n"
     text = VALID.replace(anchor, f"{anchor}    {line}\n") if section else VALID + line + "\n"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config import load
-from sidecar.config.model import Bind, Configuration, Limits
+from sidecar.config import document, load, walker
+from sidecar.config.model import Bind, Configuration, Limits, Model, Pause, Text
+from sidecar.config.problems import Problems
 from tests.config.conftest import VALID, Messages
 
 
@@ -231,3 +232,27 @@ def test_grants_that_must_not_be_used_are_refused_with_the_reason(grant: str, se
 
 def test_a_file_of_another_kind_is_refused_in_reasonable_time(messages: Messages) -> None:
     assert len(messages("".join(f"key_{number}: x\n" for number in range(20_000)))) == 20_001
+
+
+class Errand(Model, frozen=True, kw_only=True):
+    """Another kind of file."""
+
+    after: Pause
+    what: Text = "nothing"
+
+
+def test_a_file_of_another_kind_is_read_as_strictly() -> None:
+    def read(text: str) -> tuple[Errand | None, list[str]]:
+        problems = Problems("errand.yaml")
+        root = document.read(text, problems).root
+        assert root is not None
+        errand, _ = walker.walk_as(root, problems, Errand)
+        return errand, [problem.message for problem in problems.found]
+
+    assert read("after: 2s\n") == (Errand(after=2.0), [])
+    errand, messages = read("after: 2\nwaht: x\n")
+    assert errand is None
+    assert messages == [
+        "'after': a duration needs its unit: write 30s, not 30",
+        "unknown key 'waht'; did you mean 'what'?",
+    ]

@@ -149,10 +149,10 @@ class Chromium(Program):
     """A headless Chromium with a new profile.
 
     Args:
-        certificate: the one certificate that it takes besides those of public CAs.
+        certificate: the one certificate that it takes besides those of public CAs, if there is one.
     """
 
-    def __init__(self, folder: Path, certificate: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         assert CHROMIUM is not None
         self._profile = folder / "chromium"
         as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -161,15 +161,14 @@ class Chromium(Program):
             *(*as_root, "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-            *(f"--ignore-certificate-errors-spki-list={_key_digest(certificate)}", "about:blank"),
+            *([f"--ignore-certificate-errors-spki-list={_key_digest(certificate)}"] if certificate else []),
+            "about:blank",
         ]
         super().__init__("chromium", command, folder=folder)
         self._numbers = itertools.count(1)
 
     async def consent(self, url: str) -> str:
-        await until(self._listening, "Chromium starts", seconds=40)
-        port, path = self._address()
-        async with websockets.connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as self._wire:
+        async with websockets.connect(await self.wire(), max_size=None, proxy=None) as self._wire:
             page = await self._call("Target.createTarget", url=url)
             attached = await self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
             self._page = attached["sessionId"]
@@ -177,6 +176,12 @@ class Chromium(Program):
             text = await self._evaluate("document.body.innerText")
             await self._call("Browser.close")
         return str(text)
+
+    async def wire(self) -> str:
+        """The address of its DevTools, once it listens there."""
+        await until(self._listening, "Chromium starts", seconds=40)
+        port, path = self._address()
+        return f"ws://127.0.0.1:{port}{path}"
 
     async def _through(self) -> bool:
         return bool(await self._evaluate(FILL_AND_SEND.replace("PERSON", json.dumps(PERSON))) == "done")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.origin import Authority
 
-ODD_ID: Final = "orders worker: 1/2 + 3% = 0?"
+ODD_ID: Final = "orders worker, 1/2 + 3% = 0?"
 ODD_SECRET: Final = "s3cret/with:odd chars&+%=~!\"'()*;,@"
 SECRET: Final = "an ordinary secret of more than thirty-two characters"
 """RFC 7518 section 3.2: HS256 needs 256 bits."""

@@ -7,7 +7,9 @@ answer of its own. The provider here is hostile: it hands the secrets it was sen
 from __future__ import annotations
 
 import base64
+import io
 import secrets
+import zipfile
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -335,7 +337,12 @@ async def test_neither_the_admin_token_nor_what_it_opens_is_said(said: Said, tmp
     assert status_of(given) == 200
     assert MARKER in given.decode()
     assert await said.admin(ask.replace("/token", "/refresh"), right) == 202
-    assert await said.admin("GET /v1/credentials HTTP/1.1", right) == 200
+    assert await said.get(f"/orders?key={MARKER}") == 200
+    assert await said.get(f"/orders/{SECRETS[0]}") == 200
+    for path in ("/", "/v1/credentials", "/v1/status"):
+        assert await said.admin(f"GET {path} HTTP/1.1", right) == 200
+    raw = "\r\n".join(["POST /v1/support-bundle HTTP/1.1", *lines[1:]]).encode()
+    said.answers += unpacked(await exchange(said.sidecar.port("admin"), raw))
     for line, told in (
         (ask, f"Authorization: Bearer {ADMIN}x"),
         (ask, f"Authorization: Basic {MARKER}"),
@@ -350,6 +357,14 @@ async def test_neither_the_admin_token_nor_what_it_opens_is_said(said: Said, tmp
         spoil(tmp_path / "admin-token", content)
         assert await said.admin(ask, right) == 403
     await assert_silent(said)
+
+
+def unpacked(answer: bytes) -> list[str]:
+    """The files of a support bundle, which hides nothing behind its compression."""
+    with zipfile.ZipFile(io.BytesIO(answer.partition(b"\r\n\r\n")[2])) as bundle:
+        files = [bundle.read(name).decode() for name in bundle.namelist()]
+    assert any('"credentials"' in text for text in files)
+    return files
 
 
 def spoil(path: Path, content: str | None) -> None:

@@ -59,3 +59,8 @@ async def test_no_token_at_all_gets_a_challenge_without_an_error(echo: Echo, aut
     assert response.status == 401
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="echo"'
     assert seen["token"] is None
+
+
+async def test_a_token_that_is_bound_to_a_key_is_one_too(echo: Echo) -> None:
+    response, seen, _ = await ask(echo, f"DPoP {GOOD}")
+    assert (response.status, seen["token"]["valid"]) == (200, True)

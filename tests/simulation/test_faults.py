@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sidecar.simulation.faults import Standing
 from sidecar.simulation.idp import Client, MockIdP, Refreshing, Step
 from tests.simulation.parties import FORM, ask, basic, refresh
 
@@ -76,3 +77,32 @@ async def test_each_endpoint_has_a_script_of_its_own(session: aiohttp.ClientSess
     assert (await ask(session, idp))[0] == 200
     async with session.get(f"{idp.issuer}/.well-known/openid-configuration") as response:
         assert response.status == 503
+
+
+async def test_an_answer_can_come_later(session: aiohttp.ClientSession, idp: MockIdP) -> None:
+    loop = asyncio.get_running_loop()
+    idp.script(Step(delay=0.05))
+    began_at = loop.time()
+    assert (await ask(session, idp))[0] == 200
+    assert loop.time() - began_at >= 0.05
+
+
+async def test_what_holds_is_for_so_many_answers_and_beside_the_script(
+    session: aiohttp.ClientSession, idp: MockIdP
+) -> None:
+    idp.faults.impose(Standing(Step(headers={"X-Fault": "a"}), frozenset({"token"})))
+    idp.faults.impose(Standing(Step(status=503, headers={"X-Other": "b"}), frozenset({"token"}), left=1))
+    idp.script(Step(status=500), Step(status=500))
+    seen = []
+    for _ in range(2):
+        async with session.post(idp.token_url, data=FORM, headers=basic()) as response:
+            seen.append((response.status, response.headers["X-Fault"], response.headers.get("X-Other")))
+    assert seen == [(503, "a", "b"), (500, "a", None)]
+
+
+async def test_what_was_lifted_may_be_lifted_again(session: aiohttp.ClientSession, idp: MockIdP) -> None:
+    standing = Standing(Step(status=500), frozenset({"token"}))
+    idp.faults.impose(standing)
+    idp.faults.lift(standing)
+    idp.faults.lift(standing)
+    assert (await ask(session, idp))[0] == 200

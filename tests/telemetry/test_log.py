@@ -19,7 +19,15 @@ import pytest
 
 from sidecar.errors import Fault
 from sidecar.secrets import Secret, SecretReference
-from sidecar.telemetry.log import configure, get_logger, handle_loop_error
+from sidecar.telemetry.log import (
+    KEPT_LINES,
+    borrowed,
+    configure,
+    get_logger,
+    handle_loop_error,
+    keep_lines,
+    kept_lines,
+)
 from sidecar.telemetry.redaction import LONGEST_LINE, MASK
 
 if TYPE_CHECKING:
@@ -337,3 +345,50 @@ def test_logging_imports_no_console_library_though_it_is_installed(tmp_path: Pat
         text=True,
     )
     assert done.stdout.splitlines() == ["logging ready", "rich imported"]
+
+
+def test_what_is_borrowed_is_given_back() -> None:
+    root = logging.getLogger()
+    root.handlers.clear()
+
+    def state() -> list[Any]:
+        hooks = [sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning]
+        return [*hooks, root.level, list(root.handlers), logging.raiseExceptions]
+
+    logging.captureWarnings(False)
+    sys.excepthook, logging.raiseExceptions = sys.__excepthook__, True
+    before = state()
+    with borrowed("error"):
+        assert state() != before
+    assert state() == before
+    with borrowed("error"), borrowed("info"):
+        pass
+    assert state() == before
+
+
+# --- lines that are kept ----------------------------------------------------------------------------------------------
+
+
+def test_lines_are_kept_while_they_are_wanted_and_without_what_became_a_secret() -> None:
+    configure("info")
+    keep_lines(False)
+    get_logger("test").info("before")
+    keep_lines(True)
+    get_logger("test").info("during", detail="canary-not-yet-a-secret")
+    secret = Secret("canary-not-yet-a-secret")
+    [line] = kept_lines()
+    assert json.loads(line)["event"] == "during"
+    assert secret.reveal() not in line
+    keep_lines(False)
+    assert kept_lines() == []
+
+
+def test_only_the_last_lines_are_kept() -> None:
+    configure("info")
+    keep_lines(False)
+    keep_lines(True)
+    for number in range(KEPT_LINES + 5):
+        get_logger("test").info("counted", number=number)
+    numbers = [json.loads(line)["number"] for line in kept_lines()]
+    assert numbers == list(range(5, KEPT_LINES + 5))
+    keep_lines(False)

@@ -369,3 +369,11 @@ def _seconds_of_a_scrape(metrics: Metrics) -> float:
     start = time.perf_counter()
     metrics.render(PROMETHEUS_3)
     return time.perf_counter() - start
+
+
+def test_a_route_knows_how_many_requests_were_answered_in_all() -> None:
+    meters = Metrics().route("api", "orders")
+    assert meters.answers == 0
+    for status in range(200, 240):  # more than are shown apart
+        meters.answered(b"GET", status).value += 1
+    assert meters.answers == 40

@@ -1,4 +1,6 @@
-"""Who can reach the tokens and the keys: listeners open to the network, plain http, routes that fail open."""
+"""Who can reach the tokens and the keys: listeners open to the network, plain http, routes that fail open,
+tokens that end on command.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,13 @@ def lint(subject: Subject) -> Iterator[Finding]:
     if subject.configuration.allow_inline_secrets:
         message = "whoever reads the configuration reads its secrets"
         yield Finding(Kind.INLINE_SECRETS, ("allow_inline_secrets",), message)
+    if subject.configuration.simulation.enabled:
+        admin = subject.configuration.admin
+        usable = admin is not None and admin.token is not None
+        message = (
+            "whoever has the admin token can expire tokens at will" if usable else "without admin.token it is of no use"
+        )
+        yield Finding(Kind.SIMULATION_ENABLED, ("simulation", "enabled"), message)
 
 
 def _listeners(subject: Subject) -> Iterator[Finding]:

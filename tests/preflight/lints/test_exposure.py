@@ -67,3 +67,13 @@ def test_a_route_that_fails_open_is_mentioned() -> None:
 
 def test_inline_secrets_are_mentioned() -> None:
     assert told(lint, "allow_inline_secrets: true\n" + VALID) == [(Kind.INLINE_SECRETS, "allow_inline_secrets")]
+
+
+def test_tokens_that_end_on_command_are_mentioned() -> None:
+    enabled = VALID + "simulation: {enabled: true}\n"
+
+    assert told(lint, enabled) == [(Kind.SIMULATION_ENABLED, "simulation.enabled")]
+    assert sentences(lint, enabled) == ["simulation.enabled: without admin.token it is of no use"]
+    assert sentences(lint, enabled + "admin: {token: env:ADMIN}\n") == [
+        "simulation.enabled: whoever has the admin token can expire tokens at will"
+    ]
