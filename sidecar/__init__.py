@@ -9,7 +9,8 @@ errors            o     one tree; each leaf says its reason word, whose fault, r
 secrets                 ``Secret``, which never prints itself, and the references ``file:`` ``env:`` ``cred:``
 runtime                 the clock, named tasks, randomness for jitter
 telemetry/              ``metrics`` every metric once; ``log`` the structlog chain and its redaction; ``abuse`` o
-                        bursts; ``recent`` the last requests
+                        bursts; ``recent`` the last requests; ``tracing`` the switch of ``spans``, which alone knows
+                        OpenTelemetry, ``trace_context`` o whose child they are
 config/                 ``model`` o the typed configuration; ``presets`` o the provider table, ``completion`` o fills it
                         in; ``load`` YAML to model, every error with its position;
                         ``reload`` noticing that the file changed, ``difference`` o what a reload changed, ``shown`` o

@@ -35,6 +35,7 @@ from sidecar.runtime import Clock, SystemClock, Tasks, Trimmer, Uniform, uniform
 from sidecar.telemetry import log
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.metrics import UNMATCHED, Metrics
+from sidecar.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +89,10 @@ class Sidecar:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(self._crashed)
         self._own_sockets = OwnSockets()
-        self.broker = Broker(clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks)
+        self.tracing = Tracing()
+        self.broker = Broker(
+            clock=self._clock, uniform=draw, metrics=self.metrics, tasks=self._tasks, tracing=self.tracing
+        )
         self.health = Health(self.broker)
         self.facts = Facts(started_at=self._clock.wall(), configuration=configuration)
         resolver = Resolver(tasks=self._tasks, own_sockets=self._own_sockets, lookup=lookup)
@@ -99,6 +103,7 @@ class Sidecar:
             tasks=self._tasks,
             clock=self._clock,
             loop_time=self._loop.time,
+            tracing=self.tracing,
         )
         self.listeners: list[Listener] = []
         self._retired: list[Listener] = []
@@ -112,11 +117,15 @@ class Sidecar:
         """Bind everything, then serve.
 
         Raises:
-            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more.
+            SecretMissing, ConfigurationInvalid: a listener's secret or the local CA cannot be read any more, or there
+                is no tracing here.
             CannotBind: an address is not to be had; nothing is left open.
         """
         configuration = self.configuration
         read_once = ReadOnce.of(configuration, self._clock)
+        if configuration.tracing.enabled:
+            self.tracing.prepare()
+            self.tracing.switch(True)  # before the first token is asked for
         self.listeners = [self._listener(each) for each in configuration.listeners]
         self.telemetry = self._telemetry_server(configuration.telemetry.bind)
         if configuration.admin is not None:
@@ -213,6 +222,7 @@ class Sidecar:
         log.keep_lines(configuration.admin is not None)
         self.configuration = self.facts.configuration = configuration
         self.facts.table = table
+        self.tracing.switch(configuration.tracing.enabled)
 
     def _route(self, config: model.Route) -> Route:
         suffix = config.host.startswith("*.")
@@ -262,6 +272,8 @@ class Sidecar:
             configuration = await asyncio.to_thread(load.load, path)
             self._watched.take_in(files.read_once(configuration))
             read_once = await asyncio.to_thread(see_secrets, configuration, self._clock)
+            if configuration.tracing.enabled:
+                await asyncio.to_thread(self.tracing.prepare)
             opened = await self._open_new(configuration)
         except SidecarError as error:
             self._reject(error)
@@ -432,6 +444,7 @@ class Sidecar:
         self.gateway.pool.close()
         if self.gateway.access_log is not None:
             self.gateway.access_log.close()
+        await self.tracing.close()
         self.log.info("stopped")
         log.keep_lines(False)
 

@@ -30,6 +30,7 @@ SANS_IO: Final = frozenset(
     (
         *(
             "errors",
+            "telemetry/trace_context",
             "config/model",
             "config/presets",
             "config/completion",
@@ -61,6 +62,7 @@ ONE_DOOR: Final = {
     # A library that only one file may import, because that file does something about it first.
     "structlog": "telemetry/log",
     "prometheus_client": "telemetry/metrics",
+    "opentelemetry": "telemetry/spans",
 }
 
 LONGEST_FILE: Final = 500

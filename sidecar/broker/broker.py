@@ -23,6 +23,7 @@ from sidecar.errors import ConfigurationInvalid
 from sidecar.oauth.endpoint import Endpoint
 from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.telemetry.log import get_logger
+from sidecar.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,15 +46,21 @@ credential; and it is less than what lies between two looks at ``/readyz`` (10 s
 class Broker:
     """The credentials by name.
 
+    Args:
+        tracing: whether fetches have spans; without it none has.
+
     Raises:
         ConfigurationInvalid: see ``Endpoint``.
     """
 
-    def __init__(self, *, clock: Clock, uniform: Uniform, metrics: Metrics, tasks: Tasks) -> None:
+    def __init__(
+        self, *, clock: Clock, uniform: Uniform, metrics: Metrics, tasks: Tasks, tracing: Tracing | None = None
+    ) -> None:
         self._clock = clock
         self._uniform = uniform
         self._metrics = metrics
         self._tasks = tasks
+        self._tracing = tracing or Tracing()
         self._endpoint = Endpoint(clock)
         self._credentials: dict[str, Credential] = {}
         self._configs: dict[str, model.Credential] = {}
@@ -157,6 +164,7 @@ class Broker:
             meters=meters,
             limits=limits,
             on_recovery=self._endpoint_recovered,
+            tracing=self._tracing,
             first_generation=replaced.next_generation if replaced else 1,
         )
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sidecar.runtime import Clock, Tasks, Uniform
     from sidecar.secrets import Secret
     from sidecar.telemetry.metrics import CredentialMeters
+    from sidecar.telemetry.spans import Link
+    from sidecar.telemetry.tracing import Tracing
 
 TURN_SECONDS: Final = 5.0
 """The loop turns at least this often: heartbeat, changed files, moments that a sleep ran over."""
@@ -118,6 +120,7 @@ class Credential:
         meters: CredentialMeters,
         limits: Limits,
         on_recovery: Callable[[Breaker], None],
+        tracing: Tracing,
         first_generation: int = 1,
     ) -> None:
         self.name = name
@@ -139,7 +142,7 @@ class Credential:
         self._alarm = Alarm(f"sleep:{name}", clock=clock, tasks=tasks)
         self._news = News(f"wait:{name}", clock=clock, tasks=tasks)
         self._fetch = Fetch(f"fetch:{name}", breaker=breaker, clock=clock, tasks=tasks, on_end=self._conclude)
-        self._report = Report(name, clock=clock, meters=meters)
+        self._report = Report(name, clock=clock, meters=meters, tracing=tracing)
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
         self._state = State.EMPTY
@@ -162,6 +165,11 @@ class Credential:
         if now >= self._next_at:
             self._alarm.ring()
         return None
+
+    @property
+    def fetched(self) -> Link | None:
+        """The span of the last attempt that ended; None where it has none."""
+        return self._report.fetched
 
     async def wait(self) -> PublishedToken:
         """A usable token; asks for one if there is none, and waits at most ``limits.token_wait``.

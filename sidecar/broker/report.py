@@ -1,4 +1,4 @@
-"""What a credential tells about itself: its gauges, and one log line for each thing that happens to it.
+"""What a credential tells about itself: its gauges, a log line for each thing that happens, a span for each attempt.
 
 Decides names, numbers and the hint at what to do next. Instants become Unix time here. Nothing that an IdP wrote is
 shown but a well-formed error code.
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sidecar.oauth.token import Token
     from sidecar.runtime import Clock
     from sidecar.telemetry.metrics import CredentialMeters
+    from sidecar.telemetry.spans import FetchSpan, Link
+    from sidecar.telemetry.tracing import Tracing
 
 log = get_logger("broker")
 
@@ -47,13 +49,20 @@ NEXT_STEPS: Final = {
 
 
 class Report:
-    """The telling side of one credential."""
+    """The telling side of one credential.
 
-    __slots__ = ("_clock", "_name", "meters")
+    Attributes:
+        fetched: the span of the last attempt that ended, for links; None if it has none.
+    """
 
-    def __init__(self, name: str, *, clock: Clock, meters: CredentialMeters) -> None:
+    __slots__ = ("_clock", "_name", "_span", "_tracing", "fetched", "meters")
+
+    def __init__(self, name: str, *, clock: Clock, meters: CredentialMeters, tracing: Tracing) -> None:
         self._name = name
         self._clock = clock
+        self._tracing = tracing
+        self._span: FetchSpan | None = None
+        self.fetched: Link | None = None
         self.meters = meters
 
     def _wall_at(self, at: float) -> float:
@@ -75,12 +84,15 @@ class Report:
     def attempt(self, trigger: Trigger) -> None:
         """An attempt begins."""
         self.meters.triggers[trigger.value].value += 1
+        spans = self._tracing.spans
+        self._span = None if spans is None else spans.fetch(self._name, trigger.value)
 
     def obtained(
         self, token: Token, *, generation: int, same: bool, refresh_at: float, trigger: Trigger, trouble: Trouble | None
     ) -> None:
         """An attempt brought a token, the ``same`` as before or a new one; ``trouble`` is what that ended."""
         now, meters = self._clock.now(), self.meters
+        self._end_span("success")
         meters.up.value = 1.0
         meters.consecutive_failures.value = 0.0
         meters.lifetime.value = token.lifetime
@@ -105,6 +117,7 @@ class Report:
         """An attempt failed; an error where somebody has to act or nothing is usable, else a warning."""
         now = self._clock.now()
         self.meters.consecutive_failures.value = trouble.failures
+        self._end_span(error.reason, getattr(error, "http_status", None))
         terminal = isinstance(error, TerminalTokenError)
         if terminal:
             self.meters.abuse.note(Kind.TOKEN_REQUESTS, Source(self._name), now)
@@ -122,6 +135,10 @@ class Report:
             usable_for_seconds=_seconds(usable_until - now),
             next=NEXT_STEPS.get(error.reason),
         )
+
+    def _end_span(self, result: str, http_status: int | None = None) -> None:
+        span, self._span = self._span, None
+        self.fetched = None if span is None else span.end(result=result, http_status=http_status)
 
     def expired(self, generation: int, *, usable_until: float) -> None:
         """The token reached its end without a successor."""

@@ -1,4 +1,4 @@
-"""The files a configuration names: CA bundles that must hold certificates, secrets that must be readable at start.
+"""What a configuration needs of the machine: CA bundles with certificates, readable secrets, packages for tracing.
 
 A CA bundle that cannot be read is an error of the configuration, at its place. A missing secret is not: platforms mount
 secrets late, so ``run`` names all that are missing in one message with an exit code of its own.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sidecar.config.model import Configuration, Credential, Route
+from sidecar.config.model import Configuration, Credential, Route, Tracing
 from sidecar.errors import SecretMissing
 from sidecar.secrets import SecretReference
 
@@ -39,6 +39,17 @@ def refuse_unreadable(found: Found) -> None:
     for path, struct in sections:
         if struct.ca_file is not None and (reason := unusable_bundle(Path(struct.ca_file))):
             found.note((*path, "ca_file"), f"'ca_file': {reason}")
+
+
+def refuse_uninstalled(found: Found) -> None:
+    """Note what is asked for and comes with an extra that is not installed."""
+    for path, section in found.each(Tracing):
+        if not section.enabled:
+            continue
+        from sidecar.telemetry import tracing  # only where it is asked for: it brings asyncio
+
+        if not tracing.is_installed():
+            found.note((*path, "enabled"), f"'enabled: true' needs OpenTelemetry's packages: {tracing.INSTALL}")
 
 
 def unusable_bundle(path: Path) -> str | None:

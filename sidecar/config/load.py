@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import completion, document, interception, rules, walker
-from sidecar.config.files import missing_secrets, refuse_unreadable
+from sidecar.config.files import missing_secrets, refuse_uninstalled, refuse_unreadable
 from sidecar.config.problems import ConfigurationErrors, Problems, Span
 from sidecar.config.shapes import keys_without_secrets
 
@@ -75,7 +75,7 @@ def parse(text: str, filename: str, *, check_files: bool = True) -> Configuratio
     Args:
         text: the YAML.
         filename: what errors call it.
-        check_files: also see whether the CA files it names can be used.
+        check_files: also see whether the CA files and packages it names can be used.
 
     Raises:
         ConfigurationErrors: it cannot be used; carries every error with its place.
@@ -102,6 +102,7 @@ def parse_with_places(text: str, filename: str, *, check_files: bool = True) -> 
     if check_files:
         refuse_unreadable(found)
         interception.refuse_unusable(found)
+        refuse_uninstalled(found)
     if problems or configuration is None:
         raise problems.error(source.frame)
     return Loaded(configuration, found, source.frame)

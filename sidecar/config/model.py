@@ -315,6 +315,12 @@ class Log(Model, frozen=True, kw_only=True):
     access: bool = False
 
 
+class Tracing(Model, frozen=True, kw_only=True):
+    """Spans for OpenTelemetry; everything else about them is said by its own variables, ``OTEL_...``."""
+
+    enabled: bool = False
+
+
 class Configuration(Model, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -330,6 +336,7 @@ class Configuration(Model, frozen=True, kw_only=True):
     simulation: Simulation = Simulation()
     limits: Limits = Limits()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     allow_inline_secrets: bool = False
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry.access_log import AccessLog
     from sidecar.telemetry.metrics import Metrics, RouteMeters
     from sidecar.telemetry.recent import RecentRequests
+    from sidecar.telemetry.tracing import Tracing
 
 COMPLAINT_INTERVAL_SECONDS: Final = 10.0
 """One log line per route and reason in this time; the metrics count every case."""
@@ -82,6 +83,7 @@ class Gateway:
         tasks: owner of what has to wait.
         clock: token lifetimes are judged on it.
         loop_time: the event loop's clock, for deadlines.
+        tracing: whether requests have spans.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Gateway:
         tasks: Tasks,
         clock: Clock,
         loop_time: Callable[[], float],
+        tracing: Tracing,
     ) -> None:
         self.generation = generation
         self.pool = pool
@@ -102,6 +105,7 @@ class Gateway:
         self.prover = Prover(clock)
         self.now = clock.now
         self.loop_time = loop_time
+        self.tracing = tracing
         self.log = get_logger("proxy")
         self.access_log: AccessLog | None = None
         self.recent: RecentRequests | None = None

@@ -117,7 +117,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._retried = self._replayed = self._response_started = self._upstream_paused = self._is_over = False
         self.closes_client = head.close
-        self._account = Account(self._meters)
+        self._account = Account(self._meters, client.gateway, head, origin, path)
 
     # --- the way out: token, connection, request ---
 
@@ -145,15 +145,13 @@ class Relay:
 
     async def _await_token(self, route: Route) -> None:
         try:
-            token = await route.credential.wait()
+            token = await self._account.wait_on(route.credential, route.credential.wait())
         except TokenUnavailable:
             self._account.injection = NO_TOKEN
             if not route.fail_open:
                 raise
-            self._account.works()
             self._connect(b"")
         else:
-            self._account.works()
             self._inject(token, self._gateway.now())
 
     def _inject(self, token: PublishedToken, now: float) -> None:
@@ -265,7 +263,7 @@ class Relay:
         if self._response_started:
             if not self._upstream_paused:  # otherwise it is the client that does not read
                 self._meters.upstream_errors["timeout"].value += 1
-            self._abort_client()
+            self._abort_client("timeout")
         elif self._request_done:
             self.fail(UpstreamTimeout(f"no answer from the upstream within {limits.first_byte:g} s"))
         elif self._client.is_reading:
@@ -376,7 +374,7 @@ class Relay:
         if self._response_started:
             self._meters.upstream_errors[error.reason].value += 1
             self._gateway.complain(self._meters, error)
-            self._abort_client()
+            self._abort_client(error.reason)
             return
         if (
             upstream is not None
@@ -411,8 +409,7 @@ class Relay:
         return True
 
     async def _recover(self, way: Remedy, route: Route, refused: PublishedToken) -> None:
-        token = await mended(way, route, refused)
-        self._account.works()
+        token = await self._account.wait_on(route.credential, mended(way, route, refused))
         held, self._held = self._held, None
         if held is None or self._is_over:
             return
@@ -431,7 +428,7 @@ class Relay:
             self._client.resume_reading()
         self._relay_head(held.head, b"".join(held.body), held.ended)
         if held.lost is not None:
-            self._abort_client()
+            self._abort_client(held.lost.reason)
         elif not held.ended and upstream is not None and not self._upstream_paused:
             upstream.resume_reading()
 
@@ -449,7 +446,7 @@ class Relay:
                 self._account.injection = DENIED
         self._gateway.complain(self._meters, error)
         if self._response_started:
-            self._abort_client()
+            self._abort_client(error.reason)
             return
         if not self._request_done or self._gateway.draining:
             self.closes_client = True
@@ -459,9 +456,10 @@ class Relay:
         self._client.write(answer)
         self._over(reuse=False)
 
-    def _abort_client(self) -> None:
+    def _abort_client(self, why: str) -> None:
         """The answer cannot be completed: the client must not take what it has for the whole (RFC 9112 section 8)."""
         client = self._client
+        self._account.broken = why
         self._over(reuse=False, tell_client=False)
         client.abort()
 

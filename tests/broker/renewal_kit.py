@@ -17,6 +17,7 @@ from sidecar.runtime import Tasks
 from sidecar.secrets import Secret, SecretReference
 from sidecar.simulation.registration import Client, Refreshing
 from sidecar.telemetry.metrics import CredentialMeters, Metrics
+from sidecar.telemetry.tracing import Tracing
 from tests.broker.store_kit import open_store
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Rig:
             meters=self.meters,
             limits=LIMITS,
             on_recovery=lambda breaker: None,
+            tracing=Tracing(),
         )
         self.credentials.append(credential)
         credential.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,18 @@ def test_the_admin_token_is_a_secret_like_the_others(tmp_path: Path) -> None:
         SecretMissing, match=r"admin\.token: env:ABSENT_ADMIN_TOKEN: the environment variable is not set"
     ):
         load.missing_secrets(load.parse(text, "config.yaml"))
+
+
+def test_tracing_without_its_packages_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = VALID + "tracing: {enabled: true}\n"
+    assert load.parse(text, "config.yaml").tracing.enabled
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    with pytest.raises(load.ConfigurationErrors) as caught:
+        load.parse(text, "config.yaml")
+    assert "pip install token-sidecar[otel]" in str(caught.value)
+    assert "tracing" in str(caught.value)
+    assert load.parse(text, "config.yaml", check_files=False).tracing.enabled
+    assert not load.parse(VALID + "tracing: {enabled: false}\n", "config.yaml").tracing.enabled
 
 
 def test_references_are_told_by_name_or_by_their_place_in_the_file() -> None:
