@@ -171,8 +171,9 @@ async def test_the_token_is_fetched_anew_before_it_ends_and_half_a_line_does_not
     command = f"printf half; {wait}"
     done = await github.use(mode="exec", arguments="--no-wait", audience=AUDIENCE, command=command)
     assert done.code == 0, done.output
+    assert "half" in done.output
+    assert {f"::add-mask::{token}" for token in service.given} <= set(done.output.splitlines())
     assert len(service.given) >= 2
-    assert "half\n::add-mask::" in done.output
     assert not [token for token in service.given if token in shown(done)]
 
 
@@ -236,6 +237,14 @@ async def test_an_answer_that_holds_no_token_fails_the_step_and_is_not_shown(
     assert done.code == 1
     assert done.output == "::error title=Token Sidecar::GitHub's token service answered something that holds no token\n"
     assert not (github.temporary / "token-sidecar" / "credentials").exists()
+
+
+async def test_a_token_that_cannot_be_written_fails_the_step(github: GitHub, service: TokenService) -> None:
+    (github.temporary / "token-sidecar" / "credentials").write_text("a file")
+    done = await github.use(mode="exec", audience=AUDIENCE, command="true")
+    assert done.code == 1
+    assert "::error title=Token Sidecar::there is no folder for the job's token: File exists\n" in done.output
+    assert service.given[0] not in shown(done)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ https://docs.github.com/actions/reference/security/oidc
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -80,17 +81,16 @@ def ask_patiently(audience: str) -> str:
 
 
 def write(token: str, file: Path) -> None:
-    """In one step, so that whoever reads it meanwhile finds a whole one."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """In one step, so that whoever reads it meanwhile finds a whole one. Raises: Unavailable."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as out:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(token)
         fresh.replace(file)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise Unavailable(f"the job's token cannot be written: {error.strerror}") from None
 
 
 def tell(command: str, *, alone: bool) -> None:
@@ -118,16 +118,33 @@ def seconds_to_renewal(token: str) -> float:
 def renew(audience: str, file: Path) -> None:
     """Write it again and again; a failure leaves the old one where it is, and the next attempt is soon."""
     pause = seconds_to_renewal(file.read_text())
-    while not select.select([sys.stdin], [], [], pause)[0]:
+    while not is_over(pause):
         try:
             token = ask_patiently(audience)
+            tell(f"::add-mask::{token}", alone=False)
+            if is_over(0):  # the folder is about to be removed
+                return
+            write(token, file)
+            pause = seconds_to_renewal(token)
         except Unavailable as error:
             tell(f"::warning title=Token Sidecar::{error}; it is asked again", alone=False)
             pause = PAUSE_SECONDS
-            continue
-        tell(f"::add-mask::{token}", alone=False)
-        write(token, file)
-        pause = seconds_to_renewal(token)
+
+
+def is_over(seconds: float) -> bool:
+    """Whether standard input has ended, or does within this time."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
+
+
+def once(audience: str, file: Path) -> None:
+    """Write it, into a folder that is made for it. Raises: Unavailable."""
+    token = ask_patiently(audience)
+    tell(f"::add-mask::{token}", alone=True)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"there is no folder for the job's token: {error.strerror}") from None
+    write(token, file)
 
 
 def main(words: list[str]) -> int:
@@ -137,16 +154,11 @@ def main(words: list[str]) -> int:
         sys.stderr.write(f"{USAGE}\n")
         return 2
     audience, file = words[-2], Path(words[-1])
-    if again:
-        renew(audience, file)
-        return 0
     try:
-        token = ask_patiently(audience)
+        (renew if again else once)(audience, file)
     except Unavailable as error:
         tell(f"::error title=Token Sidecar::{error}", alone=True)
         return 1
-    tell(f"::add-mask::{token}", alone=True)
-    write(token, file)
     return 0
 
 
