@@ -100,7 +100,12 @@ MEANINGS: Final[Mapping[str, str]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The provider or the grant, and the file."""
     parser.add_argument("--provider", metavar="NAME", help="a preset; see --list")
-    parser.add_argument("--grant", choices=GRANTS, help="default: the provider's, else client_credentials")
+    parser.add_argument(
+        "--grant",
+        choices=GRANTS,
+        metavar="GRANT",
+        help=f"default: the provider's, else client_credentials; one of: {' '.join(GRANTS)}",
+    )
     parser.add_argument("--host", type=_host, default=EXAMPLE_HOST, help="of the API (default: one to replace)")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="default: $SIDECAR_CONFIG, then config.yaml; - prints it"
