@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import alerts, providers, rehearsals
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
-from sidecar.cli.client_settings import CLIENTS
+from sidecar.cli.client_settings import CLIENTS, Client
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
     AdminError,
@@ -255,10 +255,31 @@ def clients() -> str:
     return table(["client", "reads", "NO_PROXY", "trap", "the CA of interception"], rows)
 
 
+def languages() -> str:
+    """The same, a section for each."""
+    return "\n\n".join(_language(name, client) for name, client in CLIENTS.items())
+
+
+def _language(name: str, client: Client) -> str:
+    trust = f"{code(client.trust)} {client.trust_note}".strip() or "see its own settings"
+    lines = (
+        f"## {client.title}",
+        "",
+        f"```sh\nsidecar env --for {name} -c config.yaml\n```",
+        "",
+        f"- Reads: {client.reads}.",
+        f"- Trap: {client.trap}.",
+        f"- `NO_PROXY`: {client.no_proxy}.",
+        f"- To trust the CA of interception: {trust}.",
+    )
+    return "\n".join(lines)
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
+    "docs/clients.md": {"languages": languages},
     "docs/commands.md": {"clients": clients},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},
     "docs/simulate.md": {
