@@ -11,7 +11,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sidecar.telemetry.redaction import Redactor, escape
+from sidecar.secrets import SHORTEST_REDACTABLE, live_values
+from sidecar.telemetry.redaction import MASK, Redactor, escape, forms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +21,9 @@ MOST: Final = 50
 KEPT_BYTES: Final = 1024
 """Of a target: what the ring holds is bounded by the ring, not by what clients send."""
 SHOWN: Final = 200
-"""Characters of a path. Cut after redaction: half a secret is found by no search."""
+"""Characters of a path, a host or a method. Cut after redaction: half a secret is found by no search."""
+_CLIENTS: Final = ("method", "host", "path")
+"""What clients chose."""
 
 Kept: TypeAlias = tuple[float, float, bytes, str, bytes, bytes, int, str, int, str]
 """Start on ``perf_counter``, duration, method, route, host, target, status, injection, generation, reason."""
@@ -54,12 +57,14 @@ class RecentRequests:
 
     def _readable(self, wall: float) -> list[dict[str, Any]]:
         began = wall - time.perf_counter()
-        entries = [_entry(each, began) for each in reversed(self._kept)]
+        kept = list(reversed(self._kept))
+        entries = [_entry(each, began) for each in kept]
+        _mask_halves([entry for entry, each in zip(entries, kept, strict=True) if _is_cut(each[5])])
         if not self._redactor.is_clean(" ".join(_texts(entries))):
             for entry in entries:
-                entry |= {name: escape(self._redactor.redact(entry[name])) for name in ("method", "host", "path")}
+                entry |= {name: escape(self._redactor.redact(entry[name])) for name in _CLIENTS}
         for entry in entries:
-            entry["path"] = entry["path"][:SHOWN]
+            entry |= {name: entry[name][:SHOWN] for name in _CLIENTS}
         return entries
 
 
@@ -80,7 +85,20 @@ def _entry(kept: Kept, began: float) -> dict[str, Any]:
 
 
 def _texts(entries: Iterable[dict[str, Any]]) -> set[str]:
-    return {entry[name] for entry in entries for name in ("method", "host", "path")}
+    return {entry[name] for entry in entries for name in _CLIENTS}
+
+
+def _is_cut(target: bytes) -> bool:
+    return len(target) >= KEPT_BYTES and b"?" not in target
+
+
+def _mask_halves(cut: list[dict[str, Any]]) -> None:
+    """Mask what begins like a secret in paths that were cut before redaction: its end may be what was cut off."""
+    heads = {form[:SHORTEST_REDACTABLE] for value in live_values() for form in forms_of(value)} if cut else set()
+    for entry in cut:
+        places = [place for head in heads if (place := entry["path"].find(head)) >= 0]
+        if places:
+            entry["path"] = entry["path"][: min(places)] + MASK
 
 
 def _path(target: bytes) -> bytes:

@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 from sidecar import __version__
 from sidecar.secrets import Secret
 from sidecar.telemetry import trace_context
+from sidecar.telemetry.metrics import METHODS
 from sidecar.telemetry.redaction import Redactor, escape
 from sidecar.telemetry.trace_context import Parent
 
@@ -134,8 +135,8 @@ class Spans:
             path: path and query as sent.
         """
         parent = trace_context.parent_in(lines)
-        name = method.decode("ascii", "backslashreplace")
-        span = self._tracer.start_span(name, _context_of(parent), SpanKind.CLIENT)
+        known = METHODS.get(method)  # any other is what somebody sent
+        span = self._tracer.start_span(known or "HTTP", _context_of(parent), SpanKind.CLIENT)
         ours = span.get_span_context()
         if not (span.is_recording() and ours.trace_flags.sampled):
             return None
@@ -143,7 +144,7 @@ class Spans:
         address, target = self._clean(host, path.partition(b"?")[0].decode("ascii", "backslashreplace"))
         span.set_attributes(
             {
-                "http.request.method": name,
+                "http.request.method": known or "_OTHER",
                 "server.address": address,
                 "server.port": port,
                 "url.path": target,

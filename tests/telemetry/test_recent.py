@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -92,3 +93,19 @@ def test_nothing_is_made_anew_while_nothing_comes() -> None:
     assert recent.entries(wall=NOW + 5) is first
     note(recent)
     assert len(recent.entries(wall=NOW + 5)) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "percent-encoded"])
+def test_a_secret_that_is_longer_than_what_is_kept_of_a_path_is_not_shown_by_its_first_half(kind: str) -> None:
+    recent = RecentRequests()
+    secret = Secret("opaque/" + "Zz9" * 500)
+    sent = secret.reveal() if kind == "plain" else quote(secret.reveal(), safe="")
+    note(recent, b"/callback/" + sent.encode())
+    assert paths(recent) == ["/callback/[redacted]"]
+
+
+def test_a_long_host_and_a_long_method_are_cut_like_a_path() -> None:
+    recent = RecentRequests()
+    recent.note((0.0, 0.0, b"M" * 5000, "_unmatched", b"h" * 5000, b"/", 403, "", 0, "target_unmatched"))
+    [entry] = recent.entries(wall=NOW)
+    assert (entry["method"], entry["host"]) == ("M" * SHOWN, "h" * SHOWN)

@@ -59,6 +59,17 @@ async def test_a_request_says_what_conventions_say_and_no_query(collector: Colle
     assert collector.service == "token-sidecar"
 
 
+async def test_a_method_that_nobody_knows_is_not_repeated(collector: Collector) -> None:
+    spans, secret = Spans(), Secret("canary-in-a-method")
+    span = spans.request([], method=secret.reveal().encode(), route="api", host="api.example.test", port=443, path=b"/")
+    assert span is not None
+    span.end(status=200, injection="", trouble="")
+    [found] = await sent(collector, spans)
+    assert found.name == "HTTP"
+    assert attributes(found)["http.request.method"] == "_OTHER"
+    assert b"canary" not in found.SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("status", "trouble", "error"),
     [

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -59,7 +60,7 @@ def ask(audience: str) -> str:
     except urllib.error.HTTPError as error:
         may_pass = error.code == TOO_MANY or error.code >= SERVER_ERRORS
         raise Unavailable(f"GitHub's token service answered {error.code}", may_pass=may_pass) from None
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the latter for an answer that breaks off, or is no HTTP
         raise Unavailable("GitHub's token service cannot be reached", may_pass=True) from None
     except (ValueError, KeyError, TypeError):
         token = None
