@@ -8,6 +8,7 @@ through when the test is over; a token in it fails the test, whatever else it as
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 # A busy machine is no reason to fail, and what fails here has to fail everywhere.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As whatever a shell starts in the background has it. Programs that tests start would inherit that, and be deaf.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOKEN: Final = re.compile(r"[\w.]+-[\w.]+-\d+-[0-9a-f]{32}")
 

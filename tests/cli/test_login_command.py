@@ -98,8 +98,6 @@ async def start(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=kept | more,
-        # As in a terminal: what a shell starts in the background ignores it, and so do the children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -66,7 +66,6 @@ CASES: Final[dict[str, tuple[Callable[[], str], int, str]]] = {
     "an inline secret": (lambda: changed(*ORDERS, "client_secret", to=SECRET), 3, "client_secret"),
     "a token endpoint without TLS": (lambda: changed(*ORDERS, "token_url", to="http://idp.example/t"), 3, "token_url"),
     "a credential that is not there": (lambda: changed("routes", 0, "credential", to="order"), 3, "'orders'"),
-    "a feature that is not there yet": (lambda: changed("simulation", to={"enabled": True}), 3, "not supported"),
     "a grant without its keys": (lambda: changed(*ORDERS, "grant", to="device_code"), 3, "device_authorization_url"),
     "a grant without a store": (lambda: changed(*ORDERS, "grant", to="refresh_token"), 3, "'store'"),
     "a grant that is refused": (lambda: changed(*ORDERS, "grant", to="password"), 3, "RFC 9700"),
