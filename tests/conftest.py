@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+# What a shell starts in the background ignores Ctrl-C, and what nohup starts the end of the terminal. Programs that
+# tests start would inherit that and be deaf; a handler is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As whatever a shell starts in the background has it. Programs that tests start would inherit that, and be deaf.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 TOKEN: Final = re.compile(r"[\w.]+-[\w.]+-\d+-[0-9a-f]{32}")
 
