@@ -16,6 +16,7 @@ from sidecar.admin.claims import fingerprint, shown_claims
 from sidecar.admin.rates import Window
 from sidecar.broker import policy
 from sidecar.broker.report import NEXT_STEPS
+from sidecar.config.model import BY_CONSENT
 from sidecar.proxy.authority import DEFAULT_PORTS
 from sidecar.telemetry.metrics import UNMATCHED
 from sidecar.telemetry.redaction import Redactor, escape
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sidecar.runtime import Clock
     from sidecar.telemetry.metrics import CredentialMeters, Metrics, RouteMeters
 
-BY_CONSENT: Final = ("authorization_code", "device_code")
 """Grants that somebody logs in for here."""
 LONGEST_DETAIL: Final = 2000
 

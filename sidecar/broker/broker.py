@@ -19,9 +19,9 @@ from sidecar.broker.sealing import read_keys
 from sidecar.broker.source import GivenToken
 from sidecar.broker.store import TokenStore
 from sidecar.config import files
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import ConfigurationInvalid
 from sidecar.oauth.endpoint import Endpoint
-from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.telemetry.log import get_logger
 from sidecar.telemetry.tracing import Tracing
 

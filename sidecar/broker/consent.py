@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.broker.idp import MTLS, party
+from sidecar.broker.idp import party
 from sidecar.broker.store import Grant, new_lineage
+from sidecar.config.model import CERTIFICATE_AUTHS
 from sidecar.errors import ConfigurationInvalid, LoginNeeded, TransientTokenError
 from sidecar.oauth import interactive
 
@@ -46,7 +47,7 @@ async def device_code(credential: Credential, idp: IdP, metadata: Metadata | Non
         ConfigurationInvalid: there is no endpoint for it.
         TokenRequestError: the provider gives none.
     """
-    mtls = credential.client_auth in MTLS
+    mtls = credential.client_auth in CERTIFICATE_AUTHS
     endpoint = _endpoint(credential.device_authorization_url, metadata, "device_authorization_endpoint", mtls=mtls)
     return interactive.parse_device_answer(await idp.post(interactive.device_fields(credential), endpoint))
 

@@ -21,8 +21,8 @@ from sidecar.broker.fetch import Fetch
 from sidecar.broker.policy import Event, State, Trigger
 from sidecar.broker.report import Report
 from sidecar.broker.waits import Alarm, News
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import InvalidGrant, LoginNeeded, SidecarError, TerminalTokenError, TokenUnavailable
-from sidecar.oauth.grants import NEEDS_LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.broker.rotation import RotatingSecret
 from sidecar.broker.source import WatchedFiles
 from sidecar.config import hosts
+from sidecar.config.model import CERTIFICATE_AUTHS
 from sidecar.errors import InvalidClient, SecretMissing, TerminalTokenError, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
 from sidecar.oauth.answer import error_code, json_object
@@ -48,7 +49,6 @@ log = get_logger("broker")
 
 RESIGN_SECONDS: Final = 30.0
 """An IdP whose clock is this far from ours may have refused the dates of what was signed, and nothing else."""
-MTLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 
 class IdP:
@@ -266,7 +266,7 @@ class IdP:
         metadata = await self.metadata()
         if metadata is None:
             raise TokenMalformed("there is no token_url")
-        return metadata.endpoint("token_endpoint", mtls=self._config.client_auth in MTLS)
+        return metadata.endpoint("token_endpoint", mtls=self._config.client_auth in CERTIFICATE_AUTHS)
 
     def _read(self, reference: SecretReference | None) -> Secret | None:
         if reference is None:
@@ -286,7 +286,12 @@ class IdP:
     def _wire(self) -> Wire:
         config = self._config
         certificate = None
-        if config.client_auth in MTLS and config.certificate and config.certificate_key and config.certificate_key.path:
+        if (
+            config.client_auth in CERTIFICATE_AUTHS
+            and config.certificate
+            and config.certificate_key
+            and config.certificate_key.path
+        ):
             certificate = config.certificate, str(config.certificate_key.path)
         return Wire(config.ca_file, self.limits.connect, self.limits.token_request, self._count_request, certificate)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.cli import default_config
 from sidecar.config import files, hosts, load
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.config.presets import FAMILIES, PRESETS
 from sidecar.config.problems import did_you_mean, listed, nearest
 from sidecar.config.scalars import Plain, plain_kind
@@ -188,8 +189,6 @@ class Draft:
 def _draft(
     title: str, about: tuple[str, ...], grant: str, lines: list[tuple[str, str]], yours: Mapping[str, str]
 ) -> Draft:
-    from sidecar.oauth.grants import NEEDS_LOGIN  # here: it brings Authlib with it
-
     keeps = grant in NEEDS_LOGIN
     shown = tuple(f"{line:<50} # {comment}" if comment else line for line, comment in lines)
     return Draft(title, about, shown, yours, keeps and grant != "refresh_token", keeps)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sidecar.broker.consent import authorization_endpoint, device_code, grant_of, poll
-from sidecar.broker.idp import MTLS, IdP, party
+from sidecar.broker.idp import IdP, party
 from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.sealing import read_keys
 from sidecar.broker.store import Grant, TokenStore
@@ -35,6 +35,7 @@ from sidecar.cli import configuration_file
 from sidecar.cli.callback import CallbackListener
 from sidecar.cli.run import keep_memory_private
 from sidecar.config import load
+from sidecar.config.model import BY_CONSENT, CERTIFICATE_AUTHS, NEEDS_LOGIN
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.config.scalars import duration
 from sidecar.errors import (
@@ -75,7 +76,6 @@ exit codes: 0 done, 2 usage, 3 configuration, 4 a secret is missing, 5 the IdP c
 
 PATIENCE_SECONDS: Final = 300.0
 """For the browser's answer; a device's code has an end of its own."""
-_BY_CONSENT: Final = ("authorization_code", "device_code")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +139,7 @@ def _credential(configuration: Configuration, name: str, *, revoke: bool) -> Cre
     if credential is None:
         near = did_you_mean(nearest(name, configuration.credentials))
         raise UsageError(f"the configuration has no credential of this name{near}")
-    if credential.grant not in (grants.NEEDS_LOGIN if revoke else _BY_CONSENT):
+    if credential.grant not in (NEEDS_LOGIN if revoke else BY_CONSENT):
         raise UsageError(f"credential {name} has grant: {credential.grant}, which nobody logs in for")
     return credential
 
@@ -335,7 +335,9 @@ async def revoke(credential: Credential, name: str, *, idp: IdP, store: TokenSto
         return
     if grant.party not in (None, party(credential)):
         raise ConfigurationInvalid(f"the grant of credential {name} is of {grant.party}, not of the one configured now")
-    url = credential.revocation_url or _revocation_endpoint(await idp.metadata(), mtls=credential.client_auth in MTLS)
+    url = credential.revocation_url or _revocation_endpoint(
+        await idp.metadata(), mtls=credential.client_auth in CERTIFICATE_AUTHS
+    )
     if url is not None:
         interactive.check_revoked(await idp.post(interactive.revocation_fields(grant.refresh_token), url))
     store.remove(name)

@@ -26,6 +26,7 @@ from sidecar.cli import configuration_file
 from sidecar.cli.arguments import add_config, waiting_time
 from sidecar.cli.run import keep_memory_private
 from sidecar.config import hosts, load, scalars
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.config.problems import did_you_mean, nearest
 from sidecar.errors import ConfigurationInvalid, StoreLocked, TokenConnect, UsageError
 from sidecar.runtime import SystemClock, Tasks, uniform
@@ -208,8 +209,6 @@ async def _first_token(credential: BrokerCredential, tasks: Tasks) -> PublishedT
 
 def _nothing_but(name: str, credential: Credential) -> dict[str, object]:
     """What of the configuration a fetch of this credential has no part in, taken out: its secrets may be elsewhere."""
-    from sidecar.oauth.grants import NEEDS_LOGIN  # here: it brings Authlib with it
-
     rest: dict[str, object] = {"credentials": {name: credential}, "listeners": (), "admin": None, "interception": None}
     return rest if credential.grant in NEEDS_LOGIN else rest | {"store": None}
 

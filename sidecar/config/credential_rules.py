@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import hosts
-from sidecar.config.model import Credential
+from sidecar.config.model import NEEDS_LOGIN, Credential
 from sidecar.config.presets import PRESETS
 from sidecar.config.problems import listed
 from sidecar.config.shapes import struct_shape
@@ -82,7 +82,6 @@ CLIENT_AUTHS: Final[dict[str, Keys]] = {
 }
 
 EVERY_GRANT: Final = frozenset({"provider", "provider_params", "grant", "refresh", "stale_for", "required_for_ready"})
-NEED_STORE: Final = frozenset({"refresh_token", "authorization_code", "device_code"})
 
 RESERVED_PARAMS: Final = {
     "grant_type": "the grant sets it: use 'grant'",
@@ -257,6 +256,6 @@ def _certificate_key(found: Found, path: Path, credential: Credential) -> None:
 
 
 def _store(found: Found, path: Path, credential: Credential) -> None:
-    if credential.grant in NEED_STORE and not found.given(("store",)):
+    if credential.grant in NEEDS_LOGIN and not found.given(("store",)):
         message = f"grant: {credential.grant} needs the section 'store': a refresh token has to survive a restart"
         found.note((*path, "grant"), message)

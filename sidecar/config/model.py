@@ -141,6 +141,13 @@ ClientAuth = Literal[
     "federated",
     "none",
 ]
+NEEDS_LOGIN: Final = frozenset({"refresh_token", "authorization_code", "device_code"})
+"""Grants that rest on a person's consent: what remains of it is kept in the store, and ``invalid_grant`` means that it
+is gone."""
+BY_CONSENT: Final = ("authorization_code", "device_code")
+"""Those of them that ``sidecar login`` and the status page begin."""
+CERTIFICATE_AUTHS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+"""Client authentications that the TLS handshake makes (RFC 8705 section 2)."""
 Algorithm = Literal[
     "RS256",
     "RS384",

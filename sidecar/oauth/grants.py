@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 Fields = list[tuple[str, str]]
 """Names and values in order; a name may stand more than once (RFC 8707 section 2)."""
 
-NEEDS_LOGIN: Final = frozenset({"refresh_token", "authorization_code", "device_code"})
-"""Grants that rest on a person's consent: ``invalid_grant`` means that it is gone."""
-
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 

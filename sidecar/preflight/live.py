@@ -18,10 +18,10 @@ from sidecar.broker.report import NEXT_STEPS
 from sidecar.broker.source import GivenToken
 from sidecar.broker.store import TokenStore
 from sidecar.config.files import given_token
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import SecretMissing, StoreUnusable, TokenRequestError
 from sidecar.oauth.answer import json_object
 from sidecar.oauth.endpoint import Endpoint
-from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.oauth.token import ABSOLUTE_EXPIRY, jwt_claims
 from sidecar.preflight.dialling import Resolving
 from sidecar.preflight.findings import Finding

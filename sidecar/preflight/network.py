@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from sidecar.broker.idp import MTLS
 from sidecar.config import hosts
 from sidecar.config.found import dotted
+from sidecar.config.model import CERTIFICATE_AUTHS
 from sidecar.errors import TokenMalformed, TokenRequestError
 from sidecar.oauth.answer import json_object
 from sidecar.oauth.client_auth import TokenRequest
@@ -257,6 +257,6 @@ def _target(url: str, credential: Credential) -> Target:
 def client_files(credential: Credential) -> tuple[str, str] | None:
     """The files by which the client proves itself in TLS (RFC 8705)."""
     key = credential.certificate_key.path if credential.certificate_key is not None else None
-    if credential.client_auth not in MTLS or credential.certificate is None or key is None:
+    if credential.client_auth not in CERTIFICATE_AUTHS or credential.certificate is None or key is None:
         return None
     return credential.certificate, str(key)

@@ -14,10 +14,10 @@ import aiohttp
 from yarl import URL
 
 from sidecar.admin.client import AdminClient
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import SidecarError
 from sidecar.oauth import dpop
 from sidecar.oauth.endpoint import USER_AGENT
-from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.oauth.token import Token
 from sidecar.preflight.dialling import Party, Resolving, Target, Unreachable, addresses
 from sidecar.preflight.findings import Finding

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sidecar.config import hosts
-from sidecar.config.model import Bind, Listener, Log, Simulation, Store, Telemetry
-from sidecar.oauth.grants import NEEDS_LOGIN
+from sidecar.config.model import NEEDS_LOGIN, Bind, Listener, Log, Simulation, Store, Telemetry
 from sidecar.rehearsal.credentials import rehearsed
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sidecar.config.model import Credential, Dialect
-from sidecar.oauth.grants import NEEDS_LOGIN
+from sidecar.config.model import CERTIFICATE_AUTHS, NEEDS_LOGIN, Credential, Dialect
 from sidecar.simulation import registration
 from sidecar.simulation.registration import FEDERATED, Client, Refreshing, Trusted
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 PLATFORM: Final = "https://platform.rehearsal.test"
 DAY: Final = 86400
-_MTLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 _PLAIN_GRANT: Final = {
     "workload": "the platform's token service has no mock: rehearsed as client_credentials",
     "exec": "its command is not run: rehearsed as client_credentials",
@@ -113,7 +111,7 @@ def _settle_grant(result: Rehearsed, name: str) -> None:
 
 def _settle_authentication(result: Rehearsed) -> None:
     credential = result.credential
-    if credential.client_auth in _MTLS:
+    if credential.client_auth in CERTIFICATE_AUTHS:
         result.notes.append(f"client_auth {credential.client_auth}: rehearsed as client_secret_basic")
         result.credential = _replace(credential, client_auth="client_secret_basic")
     elif credential.client_auth in ("none", None) and credential.grant == "client_credentials":

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import ConfigurationInvalid
-from sidecar.oauth.grants import NEEDS_LOGIN
 from sidecar.rehearsal.scenario import EVENTS, Scenario
 from sidecar.rehearsal.stage import stage
 from sidecar.rehearsal.timeline import Entry, Kind, Timeline

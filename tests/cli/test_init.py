@@ -9,8 +9,8 @@ import pytest
 from sidecar.cli import main
 from sidecar.cli.init import EXAMPLE_HOST, GRANTS, MEANINGS
 from sidecar.config import load
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.config.presets import FAMILIES, PRESETS
-from sidecar.oauth.grants import NEEDS_LOGIN
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from sidecar.config import credential_rules
-from sidecar.config.model import ClientAuth, Credential, Grant
+from sidecar.config.model import NEEDS_LOGIN, ClientAuth, Credential, Grant
 from sidecar.config.problems import listed
 
 if typing.TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_every_client_authentication_misses_what_it_needs(method: str, messages:
     assert all(message.startswith(f"3: client_auth: {method} needs") for message in found)
 
 
-@pytest.mark.parametrize("grant", sorted(credential_rules.NEED_STORE))
+@pytest.mark.parametrize("grant", sorted(NEEDS_LOGIN))
 def test_a_refresh_token_needs_somewhere_to_survive(grant: str, messages: Messages) -> None:
     (found,) = messages(credential(f"grant: {grant}", *WHOLE[grant]))
     assert found.endswith("needs the section 'store': a refresh token has to survive a restart")

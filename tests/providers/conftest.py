@@ -16,7 +16,7 @@ import pytest
 
 from sidecar.broker.broker import Broker
 from sidecar.config import load, model
-from sidecar.oauth.grants import NEEDS_LOGIN
+from sidecar.config.model import NEEDS_LOGIN
 from sidecar.runtime import Tasks
 from sidecar.secrets import SecretReference
 from sidecar.telemetry.metrics import CredentialMeters, Metrics
