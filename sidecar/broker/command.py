@@ -17,7 +17,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import ServerError, TokenMalformed, TokenRefused, TokenRequestError, TokenTimeout
+from sidecar.broker.source import counted, timed
+from sidecar.errors import ServerError, TokenMalformed, TokenRefused, TokenTimeout
 from sidecar.oauth import grants
 from sidecar.oauth.answer import Answer, json_object
 from sidecar.oauth.token import Token, bare, parse
@@ -60,18 +61,9 @@ class Command:
         pass
 
     async def fetch(self) -> Token:
-        started_at = self._clock.now()
         self.requests_sent += 1
-        try:
-            token = self._token(await self._output(), started_at)
-        except TokenRequestError as exc:
-            self._meters.requests[exc.reason].value += 1
-            raise
-        else:
-            self._meters.requests["success"].value += 1
-            return token
-        finally:
-            self._meters.request_duration.observe(self._clock.now() - started_at)
+        with timed(self._meters, self._clock) as started_at, counted(self._meters):
+            return self._token(await self._output(), started_at)
 
     async def _output(self) -> bytes:
         try:

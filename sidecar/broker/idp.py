@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.broker.rotation import RotatingSecret
-from sidecar.broker.source import WatchedFiles
+from sidecar.broker.source import WatchedFiles, counted, read_counted, timed
 from sidecar.config import hosts
 from sidecar.config.model import CERTIFICATE_AUTHS
-from sidecar.errors import InvalidClient, SecretMissing, TerminalTokenError, TokenMalformed, TokenRequestError
+from sidecar.errors import InvalidClient, TerminalTokenError, TokenMalformed, TokenRequestError
 from sidecar.oauth import grants
 from sidecar.oauth.answer import error_code, json_object
 from sidecar.oauth.dpop import new_key, valid_nonce
@@ -154,19 +154,8 @@ class IdP:
 
     async def _request(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
         """One token request, counted."""
-        started_at = self._clock.now()
-        try:
-            token = await self._exchange(secret, refresh_token)
-        except TokenRequestError as exc:
-            self._meters.requests[exc.reason].value += 1
-            if exc.oauth_error is not None:
-                self._meters.oauth_error(exc.oauth_error).value += 1
-            raise
-        else:
-            self._meters.requests["success"].value += 1
-            return token
-        finally:
-            self._meters.request_duration.observe(self._clock.now() - started_at)
+        with timed(self._meters, self._clock), counted(self._meters):
+            return await self._exchange(secret, refresh_token)
 
     async def _exchange(self, secret: Secret | None, refresh_token: Secret | None) -> Token:
         inputs = replace(await self._inputs(secret), refresh_token=refresh_token)
@@ -269,13 +258,7 @@ class IdP:
         return metadata.endpoint("token_endpoint", mtls=self._config.client_auth in CERTIFICATE_AUTHS)
 
     def _read(self, reference: SecretReference | None) -> Secret | None:
-        if reference is None:
-            return None
-        try:
-            return reference.read()
-        except SecretMissing:
-            self._meters.secret_read_errors.value += 1
-            raise
+        return None if reference is None else read_counted(reference, self._meters)
 
     async def _send(self, request: TokenRequest) -> Answer:
         answer = await self._endpoint.send(request, self._wire())

@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from sidecar.broker.source import WatchedFiles
+from sidecar.broker.source import WatchedFiles, read_counted
 from sidecar.broker.store import Grant, fingerprint, new_lineage
 from sidecar.errors import (
     InvalidGrant,
@@ -287,9 +287,8 @@ class Renewal:
         if self._seed is None:
             return None
         try:
-            return self._seed.read()
+            return read_counted(self._seed, self._meters)
         except SecretMissing:
-            self._meters.secret_read_errors.value += 1
             if needed:
                 raise
             return None

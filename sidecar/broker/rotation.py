@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from sidecar.broker.source import stamp_or_none
+from sidecar.broker.source import read_counted, stamp_or_none
 from sidecar.errors import SecretMissing
 from sidecar.telemetry.log import get_logger
 
@@ -56,9 +56,8 @@ class RotatingSecret:
             SecretMissing: it cannot be read and never could be.
         """
         try:
-            secret = self._reference.read()
+            secret = read_counted(self._reference, self._meters)
         except SecretMissing as exc:
-            self._meters.secret_read_errors.value += 1
             if self._seen is None:
                 raise
             log.warning("secret_unreadable", credential=self._name, detail=exc.detail, next="using its last value")

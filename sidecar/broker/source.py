@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import SecretMissing, TokenRequestError
@@ -13,9 +14,11 @@ from sidecar.oauth.endpoint import FileStamp, stamp_of
 from sidecar.oauth.token import Token, bare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sidecar.config.model import Limits
     from sidecar.runtime import Clock
-    from sidecar.secrets import SecretReference
+    from sidecar.secrets import Secret, SecretReference
     from sidecar.telemetry.metrics import CredentialMeters
 
 
@@ -41,6 +44,42 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give up what it owns; no request is under way any more."""
+
+
+def read_counted(reference: SecretReference, meters: CredentialMeters) -> Secret:
+    """The secret as it stands now; that it cannot be read is counted.
+
+    Raises:
+        SecretMissing: it cannot be read.
+    """
+    try:
+        return reference.read()
+    except SecretMissing:
+        meters.secret_read_errors.value += 1
+        raise
+
+
+@contextmanager
+def counted(meters: CredentialMeters) -> Iterator[None]:
+    """Count what becomes of the token request inside: a success, or the reason and the IdP's own code."""
+    try:
+        yield
+    except TokenRequestError as exc:
+        meters.requests[exc.reason].value += 1
+        if exc.oauth_error is not None:
+            meters.oauth_error(exc.oauth_error).value += 1
+        raise
+    meters.requests["success"].value += 1
+
+
+@contextmanager
+def timed(meters: CredentialMeters, clock: Clock) -> Iterator[float]:
+    """Observe how long the request inside takes, however it ends; gives the instant at which it began."""
+    started_at = clock.now()
+    try:
+        yield started_at
+    finally:
+        meters.request_duration.observe(clock.now() - started_at)
 
 
 class WatchedFiles:
@@ -92,15 +131,6 @@ class GivenToken:
 
     async def fetch(self) -> Token:
         self._files.note()
-        try:
-            secret = self._reference.read()
-        except SecretMissing:
-            self._meters.secret_read_errors.value += 1
-            raise
-        try:
-            token = bare(secret, sent_at=self._clock.now(), wall=self._clock.wall())
-        except TokenRequestError as exc:
-            self._meters.requests[exc.reason].value += 1
-            raise
-        self._meters.requests["success"].value += 1
-        return token
+        secret = read_counted(self._reference, self._meters)
+        with counted(self._meters):
+            return bare(secret, sent_at=self._clock.now(), wall=self._clock.wall())
