@@ -225,22 +225,8 @@ class Sidecar:
         self.tracing.switch(configuration.tracing.enabled)
 
     def _route(self, config: model.Route) -> Route:
-        suffix = config.host.startswith("*.")
-        return Route(
-            label=config.label,
-            host=config.host.removeprefix("*."),
-            suffix=suffix,
-            port=config.upstream_port,
-            tls=config.upstream_tls == "required",
-            paths=tuple(path.encode() for path in config.paths),
-            methods=frozenset(method.encode() for method in config.methods),
-            credential=self.broker.credential(config.credential),
-            meters=self.metrics.route(config.label, config.credential),
-            if_present=config.if_present,
-            fail_open=config.on_failure == "open",
-            ca_file=config.ca_file,
-            intercept=config.intercept,
-        )
+        meters = self.metrics.route(config.label, config.credential)
+        return Route.of(config, credential=self.broker.credential(config.credential), meters=meters)
 
     def _switch_access_log(self, wanted: bool) -> None:
         if wanted and self.gateway.access_log is None:

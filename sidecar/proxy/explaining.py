@@ -137,21 +137,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
 
 def route_of(config: model.Route) -> Route:
     """A route as a running sidecar has it, for matching alone."""
-    return Route(
-        label=config.label,
-        host=config.host.removeprefix("*."),
-        suffix=config.host.startswith("*."),
-        port=config.upstream_port,
-        tls=config.upstream_tls == "required",
-        paths=tuple(path.encode() for path in config.paths),
-        methods=frozenset(method.encode() for method in config.methods),
-        credential=_NOBODY,
-        meters=_NOBODY,
-        if_present=config.if_present,
-        fail_open=config.on_failure == "open",
-        ca_file=config.ca_file,
-        intercept=config.intercept,
-    )
+    return Route.of(config, credential=_NOBODY, meters=_NOBODY)
 
 
 @dataclass(slots=True)

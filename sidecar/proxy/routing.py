@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from sidecar.errors import RouteMismatch, TargetUnmatched
 from sidecar.proxy.authority import DEFAULT_PORTS, Authority, Origin, parse_authority
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sidecar.broker.credential import Credential
+    from sidecar.config import model
     from sidecar.telemetry.metrics import RouteMeters
 
 _CACHED_AUTHORITIES: Final = 512
@@ -55,6 +56,25 @@ class Route:
     accepted_generation: int = field(default=0)
     takes_all: bool = field(init=False)
     """Every path and every method but TRACE: nothing about the request needs to be looked at."""
+
+    @classmethod
+    def of(cls, config: model.Route, *, credential: Credential, meters: RouteMeters) -> Self:
+        """A route of the configuration, at work."""
+        return cls(
+            label=config.label,
+            host=config.host.removeprefix("*."),
+            suffix=config.host.startswith("*."),
+            port=config.upstream_port,
+            tls=config.upstream_tls == "required",
+            paths=tuple(path.encode() for path in config.paths),
+            methods=frozenset(method.encode() for method in config.methods),
+            credential=credential,
+            meters=meters,
+            if_present=config.if_present,
+            fail_open=config.on_failure == "open",
+            ca_file=config.ca_file,
+            intercept=config.intercept,
+        )
 
     def __post_init__(self) -> None:
         self.takes_all = not self.methods and self.paths == (b"/",)
