@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
-from sidecar.admin.admin_server import AdminServer
 from sidecar.admin.facts import Facts, Reload
 from sidecar.admin.telemetry_server import TelemetryServer
 from sidecar.broker.broker import Broker
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from sidecar.admin.admin_server import AdminServer
     from sidecar.admin.page_server import PageServer
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
@@ -170,6 +170,8 @@ class Sidecar:
         return TelemetryServer(bind=bind, metrics=self.metrics, health=self.health, tasks=self._tasks)
 
     def _admin_server(self, section: model.Admin) -> AdminServer:
+        from sidecar.admin.admin_server import AdminServer  # with the page, its stream, explanations: only who has one
+
         return AdminServer(
             section.bind,
             token=section.token,

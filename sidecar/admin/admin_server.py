@@ -46,7 +46,7 @@ from sidecar.errors import (
     TokenBound,
     TokenUnavailable,
 )
-from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, TYPE_BASE
+from sidecar.proxy.answers import LONGEST_RETRY_AFTER_SECONDS, problem
 from sidecar.proxy.explaining import as_json, explain
 from sidecar.proxy.peer import source_of
 from sidecar.proxy.question import ask
@@ -376,15 +376,7 @@ class AdminServer(PageServer):
     def _problem(self, error: SidecarError, **more: Any) -> Answer:
         if isinstance(error, Denied):
             self._metrics.denied[error.reason].value += 1
-        problem = {
-            "type": TYPE_BASE + error.reason,
-            "title": error.title,
-            "status": error.status,
-            "detail": error.detail,
-            "reason": error.reason,
-            "retryable": error.retryable,
-        }
-        return _json(error.status, problem | more, PROBLEM, *_fields(error))
+        return _json(error.status, problem(error) | more, PROBLEM, *_fields(error))
 
 
 def _fields(error: SidecarError) -> list[str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, ca
 from sidecar.errors import BadRequest, ClientError, HeadTooLarge
 from sidecar.http.h1 import read_request_head
 from sidecar.http.message import END_OF_HEAD
-from sidecar.proxy.listener import open_socket
+from sidecar.proxy.listener import bound_address, open_socket, serve_on
 
 if TYPE_CHECKING:
     import socket
@@ -153,10 +153,7 @@ class PageServer(abc.ABC):
     @property
     def address(self) -> tuple[str, int] | None:
         """Bound host and port; None for a Unix socket, and while it is not open."""
-        if self._socket is None or self.bind.is_unix:
-            return None
-        host, port = self._socket.getsockname()[:2]
-        return str(host), int(port)
+        return bound_address(self._socket)
 
     def open(self) -> None:
         """Bind the socket, without serving it yet.
@@ -174,9 +171,9 @@ class PageServer(abc.ABC):
         """
         if self._socket is None:
             self.open()
+        assert self._socket is not None  # noqa: S101 - it is open now
         loop = asyncio.get_running_loop()
-        create: Any = loop.create_unix_server if self.bind.is_unix else loop.create_server
-        self._server = await create(lambda: _Connection(self, loop), sock=self._socket)
+        self._server = await serve_on(self._socket, lambda: _Connection(self, loop))
         self._running.append(self._tasks.spawn(f"{self.name} deadlines", self._sweep_forever()))
 
     async def close(self) -> None:

@@ -122,8 +122,9 @@ def answer_as_last(head: RequestHead, methods: Collection[bytes], date: bytes, c
     return 200, b"\r\n".join((b"HTTP/1.1 200 OK", *lines, b"", body))
 
 
-def _body(error: SidecarError, credential: str | None, generation: int | None) -> bytes:
-    problem: dict[str, str | int | bool] = {
+def problem(error: SidecarError) -> dict[str, str | int | bool]:
+    """The members of ``application/problem+json`` (RFC 9457 section 3.1), and two of our own."""
+    return {
         "type": TYPE_BASE + error.reason,
         "title": error.title,
         "status": error.status,
@@ -131,11 +132,15 @@ def _body(error: SidecarError, credential: str | None, generation: int | None) -
         "reason": error.reason,
         "retryable": error.retryable,
     }
+
+
+def _body(error: SidecarError, credential: str | None, generation: int | None) -> bytes:
+    told = problem(error)
     if credential is not None:
-        problem["credential"] = credential
+        told["credential"] = credential
     if generation is not None:
-        problem["generation"] = generation
-    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
+        told["generation"] = generation
+    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
 
 
 def _proxy_status(error: SidecarError) -> bytes:

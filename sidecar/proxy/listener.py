@@ -23,6 +23,8 @@ from sidecar.proxy.entrance import Entrance, ForwardEntrance
 from sidecar.proxy.routing import RoutingTable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.config.model import Bind
     from sidecar.proxy.admission import Admission
     from sidecar.proxy.gateway import Gateway
@@ -49,6 +51,22 @@ def open_socket(bind: Bind, what: str) -> socket.socket:
         return _open_unix(bind) if bind.is_unix else _open_tcp(bind)
     except OSError as exc:
         raise CannotBind(f"{what} cannot listen on {bind}: {_why(exc)}") from exc
+
+
+async def serve_on(sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+    """Accept connections on an open socket. That makes it listen once more, so the backlog has to be said again."""
+    loop = asyncio.get_running_loop()
+    if sock.family == socket.AF_UNIX:
+        return await loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
+    return await loop.create_server(protocol, sock=sock, backlog=BACKLOG)
+
+
+def bound_address(sock: socket.socket | None) -> tuple[str, int] | None:
+    """Host and port that a socket is bound to; None for a Unix socket, and for none."""
+    if sock is None or sock.family == socket.AF_UNIX:
+        return None
+    host, port = sock.getsockname()[:2]
+    return str(host), int(port)
 
 
 def _why(exc: OSError) -> str:
@@ -184,26 +202,17 @@ class Listener:
         sock = self._socket
         if sock is None:
             raise CannotBind(f"listener {self.name} has no socket")
-        loop = asyncio.get_running_loop()
-        if self.bind.is_unix:
-            self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=sock, backlog=BACKLOG)
-        else:
-            self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=BACKLOG)
+        self._server = await serve_on(sock, lambda: ClientConnection(self))
 
     @property
     def port(self) -> int:
         """The TCP port, also where the configuration said 0; 0 for a Unix socket."""
-        if self._socket is None or self.bind.is_unix:
-            return 0
-        return int(self._socket.getsockname()[1])
+        return self.address[1] if self.address is not None else 0
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Bound host and port; None for a Unix socket."""
-        if self._socket is None or self.bind.is_unix:
-            return None
-        host, port = self._socket.getsockname()[:2]
-        return str(host), int(port)
+        return bound_address(self._socket)
 
     def opened(self, holder: Holder) -> bool:
         """Count a connection in; False when ``limits.connections`` are open already."""
