@@ -20,7 +20,6 @@ from sidecar.broker.broker import Broker
 from sidecar.config import difference, files, load
 from sidecar.config.reload import Watched, watch
 from sidecar.errors import InternalError, SidecarError
-from sidecar.preflight.offline import advice
 from sidecar.proxy.addresses import OwnSockets
 from sidecar.proxy.entrance import Entrance, ForwardEntrance, reverse_entrance
 from sidecar.proxy.gateway import Gateway, Generation
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from sidecar.admin.page_server import PageServer
     from sidecar.config import model
     from sidecar.config.model import Bind, Configuration
+    from sidecar.preflight.findings import Finding
     from sidecar.proxy.resolver import Lookup
 
 QUIET_SECONDS: Final = 2.0
@@ -149,7 +149,7 @@ class Sidecar:
         self._tasks.spawn("sweep", self._sweep())
         self.health.started = True
         self._note_applied()
-        self._warn(configuration)
+        await self._warn(configuration)
         self.log.info(
             "started",
             version=__version__,
@@ -240,11 +240,11 @@ class Sidecar:
     def _access_log_broken(self, why: str) -> None:
         self.log.error("access_log_stopped", detail=f"standard output takes no more lines: {why}")
 
-    def _warn(self, configuration: Configuration) -> None:
+    async def _warn(self, configuration: Configuration) -> None:
         """Say what is allowed and yet worth a look."""
         if configuration.simulation.enabled:
             self.log.warning("simulation_enabled", next="for rehearsals only: take simulation.enabled out elsewhere")
-        for finding in advice(configuration):
+        for finding in await asyncio.to_thread(_advice, configuration):
             told = {"finding": finding.kind.id, "detail": finding.sentence, "next": finding.next_step}
             self.log.warning("configuration_advice", **told)
 
@@ -269,7 +269,7 @@ class Sidecar:
         changes = tuple(difference.changes(self.configuration, configuration))
         await self._swap(configuration, read_once, opened)
         self.facts.reload = Reload(at=self._clock.wall(), changes=changes)
-        self._warn(configuration)
+        await self._warn(configuration)
         self.metrics.config_reloads["applied"].value += 1
         self._note_applied()
         self.log.info("reload_applied", credentials=len(configuration.credentials), routes=len(configuration.routes))
@@ -466,6 +466,13 @@ class _Opened:
     listeners: list[Listener] = field(default_factory=list)
     telemetry: TelemetryServer | None = None
     admin: AdminServer | None = None
+
+
+def _advice(configuration: Configuration) -> list[Finding]:
+    """What is allowed and yet worth a look. In a thread: it looks at files, and is loaded while requests are served."""
+    from sidecar.preflight.offline import advice
+
+    return advice(configuration)
 
 
 def _entrance(config: model.Listener, table: RoutingTable) -> Entrance:

@@ -14,10 +14,7 @@ from sidecar.broker.breaker import Breaker
 from sidecar.broker.command import Command
 from sidecar.broker.credential import Credential
 from sidecar.broker.idp import IdP, party
-from sidecar.broker.renewal import Renewal
-from sidecar.broker.sealing import read_keys
 from sidecar.broker.source import GivenToken
-from sidecar.broker.store import TokenStore
 from sidecar.config import files
 from sidecar.config.model import NEEDS_LOGIN
 from sidecar.errors import ConfigurationInvalid
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sidecar.broker.source import Source
+    from sidecar.broker.store import TokenStore
     from sidecar.config import model
     from sidecar.runtime import Clock, Tasks, Uniform
     from sidecar.telemetry.metrics import CredentialMeters, Metrics
@@ -124,6 +122,9 @@ class Broker:
             KeyError: there is none.
             ConfigurationInvalid, StoreUnusable: nothing could be kept, so nobody is to be asked.
         """
+        from sidecar.broker.sealing import read_keys
+        from sidecar.broker.store import TokenStore
+
         config, limits = self._configs[name], self._limits
         if self._store is None:
             raise ConfigurationInvalid("a login needs the section 'store', where its grant is kept")
@@ -177,6 +178,9 @@ class Broker:
         idp = IdP(config, name=name, clock=self._clock, endpoint=self._endpoint, meters=meters, limits=limits)
         if config.grant not in NEEDS_LOGIN:
             return idp
+        from sidecar.broker.renewal import Renewal  # only who keeps a login
+        from sidecar.broker.store import TokenStore
+
         assert self._store is not None  # noqa: S101 - the rules want one
         return Renewal(
             idp,

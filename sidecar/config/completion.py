@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sidecar.config import presets
 from sidecar.config.model import Credential
-from sidecar.config.presets import PRESETS, Preset
 from sidecar.config.problems import did_you_mean, listed, nearest
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from sidecar.config.found import Found, Path
     from sidecar.config.model import Configuration
+    from sidecar.config.presets import Preset
 
 INSTEAD: Final = {
     "assertion_file": "assertion",
@@ -46,6 +45,8 @@ def complete(configuration: Configuration | None, found: Found, environment: Map
 
 def _completed(found: Found, path: Path, credential: Credential, environment: Mapping[str, str]) -> Credential:
     if credential.provider is not None:
+        from sidecar.config.presets import PRESETS  # a dozen files of providers, for those who have one of them
+
         preset = PRESETS.get(credential.provider)
         if preset is None:
             near = did_you_mean(nearest(credential.provider, PRESETS))
@@ -63,6 +64,8 @@ def _completed(found: Found, path: Path, credential: Credential, environment: Ma
 def _with_preset(
     found: Found, path: Path, credential: Credential, preset: Preset, environment: Mapping[str, str]
 ) -> Credential:
+    from sidecar.config import presets
+
     left = _left_to(preset, found, path)
     values = _params(found, path, credential, preset, presets.params_in(left), environment)
     if values is None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.config import hosts
 from sidecar.config.model import NEEDS_LOGIN, Credential
-from sidecar.config.presets import PRESETS
 from sidecar.config.problems import listed
 from sidecar.config.shapes import struct_shape
 
@@ -141,6 +140,8 @@ def _grant(found: Found, path: Path, credential: Credential) -> None:
 
 def _mandated(found: Found, path: Path, provider: str, keys: Keys) -> None:
     """What the grant may have and the provider cannot do without."""
+    from sidecar.config.presets import PRESETS  # only who has a provider
+
     for key in PRESETS[provider].yours:
         if key in keys.used and not found.has((*path, key)):
             found.note((*path, key), f"provider {provider} needs the key '{key}'", at_key=True)
