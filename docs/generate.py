@@ -7,6 +7,7 @@ a table is not what the code says.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import alerts, providers, rehearsals
 from docs.providers import table
 from sidecar.broker.report import NEXT_STEPS
+from sidecar.cli import COMMANDS, parser_of
 from sidecar.cli.client_settings import CLIENTS, Client
 from sidecar.config.model import NOT_YET
 from sidecar.errors import (
@@ -255,6 +257,27 @@ def clients() -> str:
     return table(["client", "reads", "NO_PROXY", "trap", "the CA of interception"], rows)
 
 
+def commands() -> str:
+    """Every command with its arguments, as ``--help`` has them."""
+    return "\n\n".join(_command(name) for name in COMMANDS)
+
+
+def _command(name: str) -> str:
+    parser, _ = parser_of(name)
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]  # noqa: SLF001
+    lines = [f"## sidecar {name}", "", parser.description or ""]
+    if actions:
+        lines += ["", table(["argument", "meaning"], [_argument(action) for action in actions])]
+    return "\n".join([*lines, "", f"```\n{parser.epilog or ''}\n```"])
+
+
+def _argument(action: argparse.Action) -> tuple[str, str]:
+    value = action.metavar or ("" if action.nargs == 0 else "|".join(map(str, action.choices or ())) or action.dest)
+    value = " ".join(value) if isinstance(value, tuple) else value
+    names = ", ".join(action.option_strings)
+    return code(f"{names} {value}".strip()), (action.help or "") % {"default": action.default, "prog": "sidecar"}
+
+
 def languages() -> str:
     """The same, a section for each."""
     return "\n\n".join(_language(name, client) for name, client in CLIENTS.items())
@@ -279,6 +302,7 @@ def _language(name: str, client: Client) -> str:
 
 PAGES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "README.md": {"providers": providers.families},
+    "docs/reference/commands.md": {"commands": commands},
     "docs/clients.md": {"languages": languages},
     "docs/commands.md": {"clients": clients},
     "docs/providers.md": {"presets": providers.presets, "sections": providers.sections},

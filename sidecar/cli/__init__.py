@@ -19,6 +19,7 @@ from sidecar.errors import ConfigurationInvalid, SidecarError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 COMMANDS: Final = {
     "run": "serve the configuration until a signal ends it",
@@ -89,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _execute(name: str, arguments: list[str]) -> int:
+def parser_of(name: str) -> tuple[argparse.ArgumentParser, ModuleType]:
+    """The arguments of a command, and the file that it stands in."""
     command = importlib.import_module(f"sidecar.cli.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"sidecar {name}",
@@ -98,6 +100,11 @@ def _execute(name: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
+    return parser, command
+
+
+def _execute(name: str, arguments: list[str]) -> int:
+    parser, command = parser_of(name)
     parse = getattr(command, "parse_arguments", argparse.ArgumentParser.parse_args)
     code: int = command.execute(parse(parser, arguments))
     return code

@@ -13,7 +13,8 @@ import sys
 import tempfile
 import threading
 import urllib.request
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -22,10 +23,8 @@ from sidecar.config import load
 from sidecar.runtime import SystemClock
 from sidecar.simulation.echo import Echo
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 PATIENCE_SECONDS: Final = 60.0
+README: Final = Path(__file__).resolve().parents[2] / "README.md"
 WHOLE_TOKEN: Final = re.compile(r"demo-orders-worker-\d+-[0-9a-f]")
 
 
@@ -48,6 +47,20 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=PATIENCE_SECONDS,
     )
+
+
+def shown_in_the_readme() -> str:
+    """What README says that the demo prints."""
+    return README.read_text().partition("sidecar demo\n```")[2].partition("\n```\n")[2].partition("\n```\n")[0]
+
+
+def before_the_life(told: str) -> list[str]:
+    return told.partition("The life of the token")[0][told.index("  identity provider") :].splitlines()
+
+
+def shape_of(lines: list[str]) -> list[str]:
+    """The lines without what differs from run to run."""
+    return [re.sub(r"\d+", "N", re.sub(r'"[0-9a-f]{12}\.\.\."', '"H"', line)) for line in lines]
 
 
 def modes_in(folder: Path) -> dict[str, int]:
@@ -84,6 +97,7 @@ def test_it_tells_each_refresh_until_it_is_interrupted_and_its_lines_work(tmp_pa
                     break
             base_url = re.search(r"by base URL {2}curl (\S+)", told)
             assert base_url, told
+            assert shape_of(before_the_life(told)) == shape_of(before_the_life(shown_in_the_readme()))
             with urllib.request.urlopen(base_url[1], timeout=10) as response:
                 assert json.load(response)["token"]["valid"] is True
             process.send_signal(signal.SIGINT)
